@@ -85,6 +85,7 @@ struct wf_limit { uint64_t soft, hard; }; /* RLIM_INFINITY as UINT64_MAX */
 /* One run of a program, as the caller would have had python run it. */
 struct wf_request {
     uint8_t key[WF_KEY_SIZE];
+    uint8_t base_key[WF_KEY_SIZE];    /* of the same context without preload and name; equal to key for these */
     struct wf_place place;
     struct wf_limit limit[WF_LIMITS]; /* index: RLIMIT_* of Linux's generic numbering */
     uint64_t sig_ignored, sig_blocked; /* bit n-1: signal n */
