@@ -92,6 +92,7 @@ struct wf_request {
     int32_t nice, sched, ioprio;      /* getpriority, sched_getscheduler, ioprio_get */
     uint32_t umask;
     uint32_t pid;                     /* the client's */
+    uint32_t variant;                 /* WF_SPAWN: which variant of `key` to become, 0..WF_VARIANTS-1; else 0 */
     uint32_t stdio;                   /* bits 0-2: that descriptor is open */
     uint32_t mode, target, target_offset; /* enum wf_mode */
     uint32_t options;                 /* argv[1..options] are interpreter options that shape the interpreter */
