@@ -17,6 +17,7 @@ void wf_buf_init(struct wf_buf *buf, size_t max);                          /* he
 void wf_buf_init_fixed(struct wf_buf *buf, void *storage, size_t size);   /* on caller's storage */
 void wf_buf_done(struct wf_buf *buf);
 bool wf_buf_add(struct wf_buf *buf, const void *data, size_t size);
+uint8_t *wf_buf_reserve(struct wf_buf *buf, size_t size); /* room for `size` more, to be filled and added to `size` */
 bool wf_buf_add_u16(struct wf_buf *buf, uint16_t value); /* little endian, unaligned */
 bool wf_buf_add_u32(struct wf_buf *buf, uint32_t value);
 bool wf_buf_add_u64(struct wf_buf *buf, uint64_t value);

@@ -23,3 +23,7 @@ int wf_err_msg(struct wf_err *err, const char *format, ...) __attribute__((forma
  * Always terminates; returns the length written without the terminator (truncated to `size` - 1). */
 size_t wf_fmt(char *out, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 size_t wf_vfmt(char *out, size_t size, const char *format, __builtin_va_list args);
+
+/* The same without terminator, and like snprintf returns the length of the whole text, of which at most `room` bytes
+ * were written. `out` may be NULL when `room` is 0. */
+size_t wf_vfmt_raw(char *out, size_t room, const char *format, __builtin_va_list args);

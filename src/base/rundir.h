@@ -12,7 +12,7 @@
 #include "base/err.h"
 #include <stdbool.h>
 
-#define WF_RUNDIR_MAX 72  /* so that rundir + "/" + 32 hex + ".0.ctl" fits sockaddr_un.sun_path */
+#define WF_RUNDIR_MAX 68  /* so that rundir + "/" + 32 hex + ".0.ctl" fits sockaddr_un.sun_path */
 #define WF_VARIANTS 4
 
 /* Writes the directory's path: $WARMFORK_RUNTIME_DIR, else $XDG_RUNTIME_DIR/warmfork, else /tmp/warmfork-UID.
