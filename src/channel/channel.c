@@ -20,6 +20,9 @@ static int check_uid(int fd, const char *object, uint32_t *ret_pid, struct wf_er
         return wf_err_sys(err, "getsockopt SO_PEERCRED", object);
     if (peer.uid != geteuid())
         return wf_err_msg(err, "%s: belongs to uid %u", object, (unsigned)peer.uid);
+    /* Both ends ask: processes that see each other are in the same pid namespace, and pids mean the same to both. */
+    if (peer.pid == 0)
+        return wf_err_msg(err, "%s: belongs to another pid namespace", object);
     if (ret_pid)
         *ret_pid = (uint32_t)peer.pid;
     return 0;
