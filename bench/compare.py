@@ -49,7 +49,7 @@ def main():
     parser.add_argument("b")
     parser.add_argument("--run-a", help="a run in A, as in the field 'run' (default: the last)")
     parser.add_argument("--run-b", help="a run in B (default: the last)")
-    parser.add_argument("--threshold", type=float, default=10, help="percent that count as worse (default: %(default)g)")
+    parser.add_argument("--threshold", type=float, default=10, help="percent that counts as worse (default: 10)")
     options = parser.parse_args()
     a, b = records.load(options.a, options.run_a), records.load(options.b, options.run_b)
     machines = print_machine("A", options.a, a), print_machine("B", options.b, b)

@@ -10,6 +10,7 @@ whose warm runs were not all served warm is refused, and the exit status is then
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,7 @@ class Bench:
         self.python = options.python
         self.warmpy = options.warmpy
         self.quick = options.quick
+        self.also = options.also
         self.writer = writer
         self.failures = []
         self.preloads = {n: p for n, p in PRELOADS.items() if self.importable(p)}
@@ -81,6 +83,8 @@ def measure_spawn(bench):
         for name, preload in bench.preloads.items():
             warm.warm(preload)
             commands.append(warm.command(f"warmpy {name}", preload, ["-c", "pass"]))
+        for name, _, text in (a.partition("=") for a in bench.also):
+            commands.append(Command(name, shlex.split(text), dict(os.environ)))
         bench.timed(warm, commands, 5, 10)
         for gap, rounds in plan.items():
             samples, _ = bench.timed(warm, commands, gap, rounds)
@@ -159,11 +163,11 @@ def measure_memory(bench):
             private = [r["Private_Dirty"] + r["Private_Clean"] for r in map(rollup, standbys)]
             zygote = rollup(warm.zygote(preload)["pid"])
             record = {"kind": "memory", "preload": name, "standbys": len(private), "private_kb": sorted(private)}
-            record["worst_kb"] = max(private)
-            record.update(zygote_rss_kb=zygote["Rss"], zygote_pss_kb=zygote["Pss"], zygote_huge_kb=zygote["AnonHugePages"])
+            record.update(worst_kb=max(private), zygote_rss_kb=zygote["Rss"], zygote_pss_kb=zygote["Pss"])
+            record.update(zygote_huge_kb=zygote["AnonHugePages"])
             bench.writer.add(record)
-            print(f"memory     warmpy {name:<13} private per standby {max(private) / 1024:.2f} MB (of {len(private)}), "
-                  f"zygote {zygote['Rss'] / 1024:.0f} MB", flush=True)
+            print(f"memory     warmpy {name:<13} private per standby {max(private) / 1024:.2f} MB "
+                  f"(of {len(private)}), zygote {zygote['Rss'] / 1024:.0f} MB", flush=True)
 
 
 def measure_fork(bench):
@@ -177,8 +181,9 @@ def measure_fork(bench):
         record = {"kind": "fork", "heap": label, "heap_mb": HEAP_MB, **result["memory"]}
         record.update(records.quantiles(result["ns"]))
         bench.writer.add(record)
-        print(f"fork       {HEAP_MB} MB, {label:<8} p50 {record['p50'] / 1000:.2f} ms, p90 {record['p90'] / 1000:.2f} ms "
-              f"({record['huge_kb'] // 1024} MB in huge pages)", flush=True)
+        p50, p90 = (records.time_text(record[q]) for q in ("p50", "p90"))
+        print(f"fork       {HEAP_MB} MB, {label:<8} p50 {p50}, p90 {p90} ({record['huge_kb'] // 1024} MB in huge pages)",
+              flush=True)
 
     report("python3", bench.json_of([bench.python, script, str(HEAP_MB), library, str(rounds)], clean_environment()))
     with bench.warm() as warm:
@@ -188,7 +193,7 @@ def measure_fork(bench):
         result = bench.json_of([bench.warmpy, loop, library, str(rounds)], {**env, "WARMFORK_ZYGOTE": "bench-heap"})
         warm.check_served(served + 1, "", "bench-heap")
         if result["memory"]["rss_kb"] < HEAP_MB * 1000:
-            raise Failed(f"the zygote's heap has {result['memory']['rss_kb'] // 1024} MB where {HEAP_MB} were asked for")
+            raise Failed(f"the zygote's heap has {result['memory']['rss_kb'] // 1024} MB, not {HEAP_MB}")
         report("warmfork", result)
 
 
@@ -254,6 +259,8 @@ def parse(argv):
     parser.add_argument("--no-picture", action="store_true", help="do not draw docs/img/bench.svg")
     parser.add_argument("--python", default=str(venv / "python"), help="the interpreter (default: %(default)s)")
     parser.add_argument("--warmpy", default=str(venv / "warmpy"), help="the client (default: %(default)s)")
+    parser.add_argument("--also", action="append", default=[], metavar="NAME=COMMAND",
+                        help="time this program too, in turn with the others (a peer; argv[0] must be a path)")
     options = parser.parse_args(argv)
     options.sections = [s for s in options.only.split(",") if s]
     for section in options.sections:

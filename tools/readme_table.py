@@ -76,8 +76,10 @@ def other_rows(found):
         rows.append([f"private memory of a standby worker, {', '.join(r['preload'] for r in memory)}", text])
     fork = {r["heap"]: r for r in records.pick(found, "fork")}
     if "warmfork" in fork:
-        plain = f" (python's own heap: {records.time_text(fork['python3']['p50'])})" if "python3" in fork else ""
-        rows.append(["fork + exit + wait of a 1 GB Python heap", records.time_text(fork["warmfork"]["p50"]) + plain])
+        text = records.time_text(fork["warmfork"]["p50"])
+        if "python3" in fork:
+            text += f" (python's own heap: {records.time_text(fork['python3']['p50'])})"
+        rows.append(["fork + exit + wait of a 1 GB Python heap", text])
     return rows
 
 
