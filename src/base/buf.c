@@ -6,9 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void wf_buf_init(struct wf_buf *buf, size_t max) {
-    *buf = (struct wf_buf){ .max = max };
-}
+void wf_buf_init(struct wf_buf *buf, size_t max) { *buf = (struct wf_buf){ .max = max }; }
 
 void wf_buf_init_fixed(struct wf_buf *buf, void *storage, size_t size) {
     *buf = (struct wf_buf){ .data = storage, .room = size, .max = size, .fixed = true };
@@ -39,7 +37,8 @@ static bool grow(struct wf_buf *buf, size_t need) {
 uint8_t *wf_buf_reserve(struct wf_buf *buf, size_t size) {
     if (buf->failed)
         return NULL;
-    if ((!buf->data || size > buf->room - buf->size) && (size > SIZE_MAX - buf->size || !grow(buf, buf->size + size))) {
+    if ((!buf->data || size > buf->room - buf->size) &&
+        (size > SIZE_MAX - buf->size || !grow(buf, buf->size + size))) {
         buf->failed = true;
         return NULL;
     }

@@ -1,4 +1,5 @@
-/* The one cleanup idiom of our C: a variable marked with one of these is released when it leaves scope. */
+/* The one cleanup idiom of our C: a variable marked with one of these is released when it leaves
+ * scope. */
 #pragma once
 
 #include "base/io.h"

@@ -7,7 +7,10 @@
 #include <string.h>
 
 /* glibc's wording, whichever libc we are linked with. */
-static const struct { int code; const char *text; } errno_texts[] = {
+static const struct {
+    int code;
+    const char *text;
+} errno_texts[] = {
     { EPERM, "Operation not permitted" },
     { ENOENT, "No such file or directory" },
     { ESRCH, "No such process" },
@@ -102,7 +105,8 @@ int wf_err_sys(struct wf_err *err, const char *call, const char *object) {
     if (text)
         wf_fmt(err->text, sizeof err->text, "%s%s%s: %s", call, gap, object ? object : "", text);
     else
-        wf_fmt(err->text, sizeof err->text, "%s%s%s: errno %d", call, gap, object ? object : "", code);
+        wf_fmt(err->text, sizeof err->text, "%s%s%s: errno %d", call, gap, object ? object : "",
+               code);
     errno = code;
     return -1;
 }
@@ -131,7 +135,8 @@ static void put(struct sink *s, const char *text, size_t size) {
     s->length += size;
 }
 
-static void put_number(struct sink *s, uint64_t value, unsigned base, bool negative, bool zeros, size_t width) {
+static void put_number(struct sink *s, uint64_t value, unsigned base, bool negative, bool zeros,
+                       size_t width) {
     char digits[24];
     size_t at = sizeof digits;
     do
@@ -203,13 +208,15 @@ size_t wf_vfmt_raw(char *out, size_t room, const char *format, va_list args) {
         bool star = at[digits] == '.' && at[digits + 1] == '*';
         at = read_spec(at + 1, &spec, star ? va_arg(args, int) : -1);
         if (*at == 'd') {
-            int64_t value = spec.size == 'i' ? va_arg(args, int)
-                          : spec.size == 'L' ? va_arg(args, long long) : va_arg(args, long);
+            int64_t value = spec.size == 'i'   ? va_arg(args, int)
+                            : spec.size == 'L' ? va_arg(args, long long)
+                                               : va_arg(args, long);
             uint64_t magnitude = value < 0 ? -(uint64_t)value : (uint64_t)value;
             put_number(&s, magnitude, 10, value < 0, spec.zeros, spec.width);
         } else if (*at == 'u' || *at == 'x') {
-            uint64_t value = spec.size == 'i' ? va_arg(args, unsigned)
-                           : spec.size == 'L' ? va_arg(args, unsigned long long) : va_arg(args, unsigned long);
+            uint64_t value = spec.size == 'i'   ? va_arg(args, unsigned)
+                             : spec.size == 'L' ? va_arg(args, unsigned long long)
+                                                : va_arg(args, unsigned long);
             put_number(&s, value, *at == 'x' ? 16 : 10, false, spec.zeros, spec.width);
         } else if (*at == 's') {
             const char *text = va_arg(args, const char *);
@@ -221,7 +228,8 @@ size_t wf_vfmt_raw(char *out, size_t room, const char *format, va_list args) {
         } else if (*at == '%') {
             put(&s, "%", 1);
         } else {
-            break; /* not one of ours: the compiler's format check is the guard, this only keeps memory safe */
+            break; /* not one of ours: the compiler's format check is the guard, this only keeps
+                      memory safe */
         }
     }
     return s.length;

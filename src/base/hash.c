@@ -3,9 +3,7 @@
 #include <endian.h>
 #include <string.h>
 
-static uint64_t rotate(uint64_t x, int bits) {
-    return x << bits | x >> (64 - bits);
-}
+static uint64_t rotate(uint64_t x, int bits) { return x << bits | x >> (64 - bits); }
 
 static void sip_round(uint64_t v[4]) {
     v[0] += v[1], v[1] = rotate(v[1], 13) ^ v[0], v[0] = rotate(v[0], 32);
@@ -32,15 +30,16 @@ static void compress(struct wf_hash *h, uint64_t word) {
     h->v[0] ^= word;
 }
 
-/* The key is that of the reference's test vectors, 00 01 … 0f: nothing here is secret, and so they apply to us. */
+/* The key is that of the reference's test vectors, 00 01 … 0f: nothing here is secret, and so they
+ * apply to us. */
 void wf_hash_init(struct wf_hash *h) {
     const uint64_t k0 = 0x0706050403020100u, k1 = 0x0f0e0d0c0b0a0908u;
     *h = (struct wf_hash){ .v = {
-        0x736f6d6570736575u ^ k0,
-        0x646f72616e646f6du ^ k1 ^ 0xee,
-        0x6c7967656e657261u ^ k0,
-        0x7465646279746573u ^ k1,
-    } };
+                               0x736f6d6570736575u ^ k0,
+                               0x646f72616e646f6du ^ k1 ^ 0xee,
+                               0x6c7967656e657261u ^ k0,
+                               0x7465646279746573u ^ k1,
+                           } };
 }
 
 void wf_hash_add(struct wf_hash *h, const void *data, size_t size) {

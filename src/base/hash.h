@@ -1,5 +1,6 @@
-/* SipHash-2-4 with 128 bits of output (Aumasson and Bernstein), streaming. Collisions by accident are out of the
- * question at 128 bits; collisions on purpose are the user's own affair (only their own uid reaches us). */
+/* SipHash-2-4 with 128 bits of output (Aumasson and Bernstein), streaming. Collisions by accident
+ * are out of the question at 128 bits; collisions on purpose are the user's own affair (only their
+ * own uid reaches us). */
 #pragma once
 
 #include <stddef.h>
@@ -11,8 +12,9 @@ struct wf_hash {
 };
 
 void wf_hash_init(struct wf_hash *h);
-void wf_hash_add(struct wf_hash *h, const void *data, size_t size);   /* raw bytes */
-void wf_hash_field(struct wf_hash *h, const void *data, size_t size); /* u64 length, then the bytes */
+void wf_hash_add(struct wf_hash *h, const void *data, size_t size); /* raw bytes */
+void wf_hash_field(struct wf_hash *h, const void *data,
+                   size_t size); /* u64 length, then the bytes */
 void wf_hash_done(struct wf_hash *h, uint8_t ret_digest[16]);
 
 /* `digest` as 32 lower-case hexadecimal digits and a NUL. */

@@ -53,7 +53,8 @@ int wf_write_full(int fd, const void *data, size_t size) {
     bool socket = true;
     for (size_t done = 0; done < size;) {
         const char *from = (const char *)data + done;
-        ssize_t n = socket ? send(fd, from, size - done, MSG_NOSIGNAL) : write(fd, from, size - done);
+        ssize_t n = socket ? send(fd, from, size - done, MSG_NOSIGNAL)
+                           : write(fd, from, size - done);
         if (n >= 0)
             done += (size_t)n;
         else if (errno == ENOTSOCK && socket)
@@ -72,7 +73,8 @@ static char *read_to_end(int fd, size_t max, size_t *ret_size) {
         room = (size_t)st.st_size < max ? (size_t)st.st_size : max;
     char *data = NULL;
     for (;;) {
-        char *grown = realloc(data, room + 2); /* one byte to notice a larger file, one for the NUL */
+        char *grown = realloc(data,
+                              room + 2); /* one byte to notice a larger file, one for the NUL */
         if (!grown)
             break;
         data = grown;

@@ -19,8 +19,8 @@ void wf_log_open(int fd, const char *role, enum wf_log_level level) {
     sink.level = level;
 }
 
-/* UTC by our own arithmetic (days to civil date, after Howard Hinnant): localtime takes a lock and reads TZ, neither of
- * which suits a process that forks. */
+/* UTC by our own arithmetic (days to civil date, after Howard Hinnant): localtime takes a lock and
+ * reads TZ, neither of which suits a process that forks. */
 static size_t put_time(char *out, size_t size) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -32,8 +32,8 @@ static size_t put_time(char *out, size_t size) {
     day -= (153 * month + 2) / 5 - 1;
     month += month < 10 ? 3 : -9;
     year += era * 400 + (month <= 2);
-    return wf_fmt(out, size, "%04ld-%02ld-%02ldT%02ld:%02ld:%02ld.%03ld", year, month, day, seconds / 3600,
-                  seconds / 60 % 60, seconds % 60, now.tv_nsec / 1000000);
+    return wf_fmt(out, size, "%04ld-%02ld-%02ldT%02ld:%02ld:%02ld.%03ld", year, month, day,
+                  seconds / 3600, seconds / 60 % 60, seconds % 60, now.tv_nsec / 1000000);
 }
 
 void wf_log(enum wf_log_level level, const char *format, ...) {
@@ -43,7 +43,8 @@ void wf_log(enum wf_log_level level, const char *format, ...) {
     int saved = errno;
     char line[1024];
     size_t size = put_time(line, sizeof line);
-    size += wf_fmt(line + size, sizeof line - size, " %s[%d] %s: ", sink.role, (int)getpid(), names[level]);
+    size += wf_fmt(line + size, sizeof line - size, " %s[%d] %s: ", sink.role, (int)getpid(),
+                   names[level]);
     va_list args;
     va_start(args, format);
     size_t end = size + wf_vfmt(line + size, sizeof line - size, format, args);

@@ -1,4 +1,5 @@
-/* One line per event, "2026-11-21T03:12:45.123 daemon[123] info: text" (UTC), to a descriptor (the daemon's log file). */
+/* One line per event, "2026-11-21T03:12:45.123 daemon[123] info: text" (UTC), to a descriptor (the
+ * daemon's log file). */
 #pragma once
 
 enum wf_log_level { WF_LOG_ERROR, WF_LOG_WARN, WF_LOG_INFO, WF_LOG_DEBUG };

@@ -12,12 +12,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-_Static_assert(sizeof(struct wf_place) == 24 + 8 + 8 * WF_NS_COUNT + 16 + 24 + 8, "wf_place has padding");
+_Static_assert(sizeof(struct wf_place) == 24 + 8 + 8 * WF_NS_COUNT + 16 + 24 + 8,
+               "wf_place has padding");
 
 /* As in <linux/capability.h>, which musl's compiler wrapper does not find. */
 #define CAPABILITY_VERSION_3 0x20080522u
-struct cap_header { uint32_t version; int pid; };
-struct cap_data { uint32_t effective, permitted, inheritable; };
+struct cap_header {
+    uint32_t version;
+    int pid;
+};
+struct cap_data {
+    uint32_t effective, permitted, inheritable;
+};
 
 static int get_ids(struct wf_place *p, struct wf_err *err) {
     uid_t uid[3];
@@ -56,8 +62,8 @@ static int get_groups(struct wf_place *p, struct wf_err *err) {
     return ret;
 }
 
-/* "net:[4026531833]", from a magic link: cheaper than stat, which opens what the link stands for. Returns 1, 0 when the kernel
- * has no such namespace, -1. */
+/* "net:[4026531833]", from a magic link: cheaper than stat, which opens what the link stands for.
+ * Returns 1, 0 when the kernel has no such namespace, -1. */
 static int read_namespace(const char *path, uint64_t *ret, struct wf_err *err) {
     char text[64];
     ssize_t size = readlink(path, text, sizeof text);
@@ -122,7 +128,8 @@ static int get_network(int fd, uint64_t *ret, struct wf_err *err) {
 int wf_place_add_namespaces(struct wf_place *p, int fd, struct wf_err *err) {
     uint64_t net = 0, user = 0, ipc = 0, uts = 0, time = 0;
     if (get_network(fd, &net, err) < 0 || read_namespace("/proc/self/ns/user", &user, err) < 0 ||
-        read_namespace("/proc/self/ns/ipc", &ipc, err) < 0 || read_namespace("/proc/self/ns/uts", &uts, err) < 0 ||
+        read_namespace("/proc/self/ns/ipc", &ipc, err) < 0 ||
+        read_namespace("/proc/self/ns/uts", &uts, err) < 0 ||
         read_namespace("/proc/self/ns/time", &time, err) < 0)
         return -1;
     p->ns[WF_NS_NET] = net;
@@ -154,7 +161,8 @@ static int get_privileges(struct wf_place *p, struct wf_err *err) {
 
 int wf_place_get_quick(struct wf_place *ret, struct wf_err *err) {
     struct wf_place p = { 0 };
-    if (get_ids(&p, err) < 0 || get_groups(&p, err) < 0 || get_root(&p, err) < 0 || get_privileges(&p, err) < 0)
+    if (get_ids(&p, err) < 0 || get_groups(&p, err) < 0 || get_root(&p, err) < 0 ||
+        get_privileges(&p, err) < 0)
         return -1;
     *ret = p;
     return 0;

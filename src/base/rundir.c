@@ -7,8 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-int wf_rundir_path(const char *(*get)(void *arg, const char *name), void *arg, char ret_path[WF_RUNDIR_MAX + 1],
-                   struct wf_err *err) {
+int wf_rundir_path(const char *(*get)(void *arg, const char *name), void *arg,
+                   char ret_path[WF_RUNDIR_MAX + 1], struct wf_err *err) {
     char own[32];
     const char *suffix = "", *dir = get(arg, "WARMFORK_RUNTIME_DIR");
     if (!dir || !*dir) {
@@ -24,7 +24,8 @@ int wf_rundir_path(const char *(*get)(void *arg, const char *name), void *arg, c
         return wf_err_msg(err, "runtime directory %s: not an absolute path", dir);
     size_t size = strlen(dir), rest = strlen(suffix);
     if (size + rest > WF_RUNDIR_MAX)
-        return wf_err_msg(err, "runtime directory %s%s: longer than %d bytes", dir, suffix, WF_RUNDIR_MAX);
+        return wf_err_msg(err, "runtime directory %s%s: longer than %d bytes", dir, suffix,
+                          WF_RUNDIR_MAX);
     memcpy(ret_path, dir, size);
     memcpy(ret_path + size, suffix, rest + 1);
     return 0;
@@ -43,7 +44,8 @@ static int verify(int fd, const char *path, bool made, struct wf_err *err) {
         return wf_err_sys(err, "chmod", path);
     if (st.st_mode & 077)
         return wf_err_msg(err, "runtime directory %s: mode %x%x%x is open to others", path,
-                          (unsigned)st.st_mode >> 6 & 7, (unsigned)st.st_mode >> 3 & 7, (unsigned)st.st_mode & 7);
+                          (unsigned)st.st_mode >> 6 & 7, (unsigned)st.st_mode >> 3 & 7,
+                          (unsigned)st.st_mode & 7);
     return 0;
 }
 

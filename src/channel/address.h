@@ -7,10 +7,12 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-_Static_assert(WF_RUNDIR_MAX + sizeof "/" + 32 + sizeof ".0.ctl" - 1 <= sizeof((struct sockaddr_un *)0)->sun_path,
+_Static_assert(WF_RUNDIR_MAX + sizeof "/" + 32 + sizeof ".0.ctl" - 1 <=
+                   sizeof((struct sockaddr_un *)0)->sun_path,
                "the longest socket name does not fit");
 
-static inline int wf_address_fill(struct sockaddr_un *ret, const char *path, const char *name, struct wf_err *err) {
+static inline int wf_address_fill(struct sockaddr_un *ret, const char *path, const char *name,
+                                  struct wf_err *err) {
     size_t path_size = strlen(path), name_size = strlen(name);
     if (path_size + 1 + name_size >= sizeof ret->sun_path)
         return wf_err_msg(err, "socket %s/%s: name is too long", path, name);

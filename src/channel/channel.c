@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #define MAX_PARTS 8
-#define MAX_WAIT_S 10 /* for room in a backlog or a socket buffer: a peer that is stuck must not hold us for ever */
+#define MAX_WAIT_S                                                                                 \
+    10 /* for room in a backlog or a socket buffer: a peer that is stuck must not hold us for ever \
+        */
 
 static int check_uid(int fd, const char *object, uint32_t *ret_pid, struct wf_err *err) {
     struct ucred peer;
@@ -20,7 +22,8 @@ static int check_uid(int fd, const char *object, uint32_t *ret_pid, struct wf_er
         return wf_err_sys(err, "getsockopt SO_PEERCRED", object);
     if (peer.uid != geteuid())
         return wf_err_msg(err, "%s: belongs to uid %u", object, (unsigned)peer.uid);
-    /* Both ends ask: processes that see each other are in the same pid namespace, and pids mean the same to both. */
+    /* Both ends ask: processes that see each other are in the same pid namespace, and pids mean the
+     * same to both. */
     if (peer.pid == 0)
         return wf_err_msg(err, "%s: belongs to another pid namespace", object);
     if (ret_pid)
@@ -52,7 +55,8 @@ int wf_channel_connect(const char *path, const char *name, int *ret_fd, struct w
     return 0;
 }
 
-/* EAGAIN on a socket that its owner made non-blocking: our senders block all the same, but not for ever. */
+/* EAGAIN on a socket that its owner made non-blocking: our senders block all the same, but not for
+ * ever. */
 static int wait_writable(int fd, struct wf_err *err) {
     int flags = fcntl(fd, F_GETFL);
     struct pollfd item = { .fd = fd, .events = POLLOUT };
@@ -95,9 +99,12 @@ static int send_all(int fd, struct msghdr *msg, struct wf_err *err) {
     return 0;
 }
 
-static int send_message(int fd, struct wf_header *h, const struct iovec *iov, int iovcnt, const int *fds, int memfd,
-                        struct wf_err *err) {
-    union { char space[CMSG_SPACE((WF_MAX_FDS + 1) * sizeof(int))]; struct cmsghdr align; } control;
+static int send_message(int fd, struct wf_header *h, const struct iovec *iov, int iovcnt,
+                        const int *fds, int memfd, struct wf_err *err) {
+    union {
+        char space[CMSG_SPACE((WF_MAX_FDS + 1) * sizeof(int))];
+        struct cmsghdr align;
+    } control;
     uint8_t head[WF_HEADER_SIZE];
     struct wf_buf out;
     wf_buf_init_fixed(&out, head, sizeof head);
@@ -122,17 +129,22 @@ static int send_message(int fd, struct wf_header *h, const struct iovec *iov, in
     return send_all(fd, &msg, err);
 }
 
-int wf_channel_send(int fd, enum wf_type type, unsigned flags, const struct iovec *iov, int iovcnt, const int *fds,
-                    unsigned nfds, struct wf_err *err) {
+int wf_channel_send(int fd, enum wf_type type, unsigned flags, const struct iovec *iov, int iovcnt,
+                    const int *fds, unsigned nfds, struct wf_err *err) {
     size_t size = 0;
     if (iovcnt > MAX_PARTS || nfds > WF_MAX_FDS)
-        return wf_err_msg(err, "send message: %d parts and %u descriptors are too many", iovcnt, nfds);
+        return wf_err_msg(err, "send message: %d parts and %u descriptors are too many", iovcnt,
+                          nfds);
     for (int i = 0; i < iovcnt; i++) {
         if (iov[i].iov_len > WF_MAX_PAYLOAD || (size += iov[i].iov_len) > WF_MAX_PAYLOAD)
             return wf_err_msg(err, "send message: payload is larger than %u bytes", WF_MAX_PAYLOAD);
     }
-    struct wf_header h = { .magic = WF_MAGIC, .version = WF_PROTOCOL, .type = (uint16_t)type, .size = (uint32_t)size,
-                           .nfds = (uint16_t)nfds, .flags = (uint16_t)flags };
+    struct wf_header h = { .magic = WF_MAGIC,
+                           .version = WF_PROTOCOL,
+                           .type = (uint16_t)type,
+                           .size = (uint32_t)size,
+                           .nfds = (uint16_t)nfds,
+                           .flags = (uint16_t)flags };
     if (size <= WF_INLINE_MAX)
         return send_message(fd, &h, iov, iovcnt, fds, -1, err);
     WF_AUTO_FD memfd = wf_memfd_sealed("warmfork-message", iov, iovcnt);

@@ -1,5 +1,6 @@
-/* The framer reads no further than the message it is in: two system calls a message, and in return descriptors always belong
- * to the message that they came with. It serves control connections, where that costs nothing that matters. */
+/* The framer reads no further than the message it is in: two system calls a message, and in return
+ * descriptors always belong to the message that they came with. It serves control connections,
+ * where that costs nothing that matters. */
 #include "channel/intake.h"
 
 #include "base/io.h"
@@ -29,18 +30,21 @@ static int fill(struct wf_framer *f, int fd, size_t size, struct wf_err *err) {
             errno = ENOMEM;
             return wf_err_sys(err, "malloc", "message payload");
         }
-        ssize_t n = wf_intake_receive(&in, fd, to, size - f->in.size, MSG_DONTWAIT, f->in.size == 0, e);
+        ssize_t n = wf_intake_receive(&in, fd, to, size - f->in.size, MSG_DONTWAIT, f->in.size == 0,
+                                      e);
         if (n < 0)
             return e->code == EAGAIN ? 0 : -1;
         if (n == 0)
-            return wf_err_msg(err, f->in.size == 0 ? "end of file" : "end of file in the middle of a message");
+            return wf_err_msg(err, f->in.size == 0 ? "end of file"
+                                                   : "end of file in the middle of a message");
         f->in.size += (size_t)n;
     }
     return 1;
 }
 
 /* Hands the finished message over, with the buffer itself as its block. */
-static int deliver(struct wf_framer *f, const struct wf_header *header, struct wf_message *ret, struct wf_err *err) {
+static int deliver(struct wf_framer *f, const struct wf_header *header, struct wf_message *ret,
+                   struct wf_err *err) {
     ret->header = *header;
     ret->nfds = f->nfds;
     memcpy(ret->fds, f->fds, f->nfds * sizeof f->fds[0]);

@@ -21,7 +21,8 @@ void wf_intake_drop(struct intake *in) {
         wf_close(&in->fds[--*in->nfds]);
 }
 
-/* Moves every descriptor of `msg` to the intake; those beyond its room are closed. Returns false when some were. */
+/* Moves every descriptor of `msg` to the intake; those beyond its room are closed. Returns false
+ * when some were. */
 static bool collect(struct intake *in, struct msghdr *msg) {
     bool fits = true;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
@@ -42,10 +43,16 @@ static bool collect(struct intake *in, struct msghdr *msg) {
     return fits;
 }
 
-ssize_t wf_intake_receive(struct intake *in, int fd, void *data, size_t size, int flags, bool first, struct wf_err *err) {
-    union { char space[CMSG_SPACE(KERNEL_MAX_FDS * sizeof(int))]; struct cmsghdr align; } control;
+ssize_t wf_intake_receive(struct intake *in, int fd, void *data, size_t size, int flags, bool first,
+                          struct wf_err *err) {
+    union {
+        char space[CMSG_SPACE(KERNEL_MAX_FDS * sizeof(int))];
+        struct cmsghdr align;
+    } control;
     struct iovec iov = { .iov_base = data, .iov_len = size };
-    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+    struct msghdr msg = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control
+    };
     ssize_t got;
     do
         got = recvmsg(fd, &msg, flags | MSG_CMSG_CLOEXEC);
@@ -63,12 +70,14 @@ ssize_t wf_intake_receive(struct intake *in, int fd, void *data, size_t size, in
                                 : "recvmsg connection: too many descriptors");
 }
 
-int wf_intake_header(const struct intake *in, const uint8_t data[WF_HEADER_SIZE], struct wf_header *ret, struct wf_err *err) {
+int wf_intake_header(const struct intake *in, const uint8_t data[WF_HEADER_SIZE],
+                     struct wf_header *ret, struct wf_err *err) {
     const char *wrong = wf_decode_header(data, ret);
     if (wrong)
         return wf_err_msg(err, "message header: %s", wrong);
     if (ret->nfds != *in->nfds)
-        return wf_err_msg(err, "message header: %u descriptors declared, %u came", (unsigned)ret->nfds, *in->nfds);
+        return wf_err_msg(err, "message header: %u descriptors declared, %u came",
+                          (unsigned)ret->nfds, *in->nfds);
     return 0;
 }
 
@@ -84,7 +93,8 @@ int wf_intake_map(struct wf_message *m, struct wf_err *err) {
     if (fstat(memfd, &st) < 0)
         return wf_err_sys(err, "fstat", "message memfd");
     if (st.st_size != (off_t)m->header.size)
-        return wf_err_msg(err, "message memfd: %lld bytes, %u declared", (long long)st.st_size, m->header.size);
+        return wf_err_msg(err, "message memfd: %lld bytes, %u declared", (long long)st.st_size,
+                          m->header.size);
     void *map = mmap(NULL, m->header.size, PROT_READ | PROT_WRITE, MAP_PRIVATE, memfd, 0);
     if (map == MAP_FAILED)
         return wf_err_sys(err, "mmap", "message memfd");

@@ -1,5 +1,6 @@
-/* The reading half of the codec: encode.c's mirror image, field by field, then what each field may hold. Reading past the
- * end fails once and for all, so that the values need no check of their own until the message is whole. */
+/* The reading half of the codec: encode.c's mirror image, field by field, then what each field may
+ * hold. Reading past the end fails once and for all, so that the values need no check of their own
+ * until the message is whole. */
 #include "wire/wire.h"
 
 #include "base/rundir.h"
@@ -7,8 +8,8 @@
 #include <limits.h>
 #include <string.h>
 
-#define MAX_PATH 4095u           /* PATH_MAX without the NUL */
-#define MAX_NAME 255u            /* NAME_MAX */
+#define MAX_PATH 4095u /* PATH_MAX without the NUL */
+#define MAX_NAME 255u  /* NAME_MAX */
 #define MAX_PRELOAD (64u << 10)
 #define MAX_OPTIONS (1u << 20)
 #define MAX_VERSION 64u
@@ -78,12 +79,11 @@ static bool is_path(struct wf_span span) {
 
 /* Of a named zygote: it becomes a file name below the runtime directory. */
 static bool is_name(struct wf_span span) {
-    return span.size == 0 || (span.data[0] != '.' && !memchr(span.data, '/', span.size) && !has_nul(span));
+    return span.size == 0 ||
+           (span.data[0] != '.' && !memchr(span.data, '/', span.size) && !has_nul(span));
 }
 
-static bool is_pid(uint32_t pid) {
-    return pid > 0 && pid <= INT_MAX;
-}
+static bool is_pid(uint32_t pid) { return pid > 0 && pid <= INT_MAX; }
 
 static void take_place(struct in *in, struct wf_place *p) {
     for (int i = 0; i < 3; i++)
@@ -131,6 +131,7 @@ const char *wf_decode_header(const uint8_t data[WF_HEADER_SIZE], struct wf_heade
 
 static void take_request(struct in *in, struct wf_request *r) {
     take_bytes(in, r->key, WF_KEY_SIZE);
+    take_bytes(in, r->base_key, WF_KEY_SIZE);
     take_place(in, &r->place);
     for (int i = 0; i < WF_LIMITS; i++) {
         r->limit[i].soft = take_u64(in);
@@ -143,6 +144,7 @@ static void take_request(struct in *in, struct wf_request *r) {
     r->ioprio = (int32_t)take_u32(in);
     r->umask = take_u32(in);
     r->pid = take_u32(in);
+    r->variant = take_u32(in);
     r->stdio = take_u32(in);
     r->mode = take_u32(in);
     r->target = take_u32(in);
@@ -159,7 +161,8 @@ static void take_request(struct in *in, struct wf_request *r) {
     r->strings = take_span(in, WF_MAX_PAYLOAD, "strings is too long");
 }
 
-/* argv and envp: as many terminated strings as argc and envc say, and the target among them. One pass. */
+/* argv and envp: as many terminated strings as argc and envc say, and the target among them. One
+ * pass. */
 static const char *check_strings(const struct wf_request *r) {
     const uint8_t *at = r->strings.data, *end = at + r->strings.size;
     uint64_t expected = (uint64_t)r->argc + r->envc, count = 0;
@@ -207,6 +210,8 @@ static const char *check_request(const struct wf_request *r) {
         return "umask is out of range";
     if (r->pid > INT_MAX)
         return "pid is out of range";
+    if (r->variant >= WF_VARIANTS)
+        return "variant is out of range";
     if (!is_path(r->python))
         return "python is not an absolute path";
     if (!is_name(r->zygote))
@@ -251,7 +256,8 @@ static const char *check_exited(const struct wf_exited *m) {
     case WF_END_EXIT:
         return m->value <= 255 && m->core == 0 ? NULL : "exit code is out of range";
     case WF_END_SIGNAL:
-        return m->value >= 1 && m->value <= MAX_SIGNAL && m->core <= 1 ? NULL : "signal is out of range";
+        return m->value >= 1 && m->value <= MAX_SIGNAL && m->core <= 1 ? NULL
+                                                                       : "signal is out of range";
     default:
         return "unknown kind of end";
     }

@@ -1,5 +1,6 @@
-/* The writing half of the codec; decode.c is its mirror image, field by field. Appending to a buffer that is full fails
- * once and for all (base/buf.h), so that each message needs one check at its end. */
+/* The writing half of the codec; decode.c is its mirror image, field by field. Appending to a
+ * buffer that is full fails once and for all (base/buf.h), so that each message needs one check at
+ * its end. */
 #include "wire/wire.h"
 
 static void add_span(struct wf_buf *out, struct wf_span span) {
@@ -35,6 +36,7 @@ bool wf_encode_header(struct wf_buf *out, const struct wf_header *h) {
 
 bool wf_encode_request(struct wf_buf *out, const struct wf_request *r) {
     wf_buf_add(out, r->key, WF_KEY_SIZE);
+    wf_buf_add(out, r->base_key, WF_KEY_SIZE);
     add_place(out, &r->place);
     for (int i = 0; i < WF_LIMITS; i++) {
         wf_buf_add_u64(out, r->limit[i].soft);
@@ -47,6 +49,7 @@ bool wf_encode_request(struct wf_buf *out, const struct wf_request *r) {
     wf_buf_add_u32(out, (uint32_t)r->ioprio);
     wf_buf_add_u32(out, r->umask);
     wf_buf_add_u32(out, r->pid);
+    wf_buf_add_u32(out, r->variant);
     wf_buf_add_u32(out, r->stdio);
     wf_buf_add_u32(out, r->mode);
     wf_buf_add_u32(out, r->target);

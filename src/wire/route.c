@@ -8,7 +8,8 @@
 int wf_request_nfds(enum wf_type type, const struct wf_request *r) {
     switch (type) {
     case WF_RUN:
-        return (int)((r->stdio & 1) + (r->stdio >> 1 & 1) + (r->stdio >> 2 & 1) + 1 + r->fdnums.size / 4);
+        return (int)((r->stdio & 1) + (r->stdio >> 1 & 1) + (r->stdio >> 2 & 1) + 1 +
+                     r->fdnums.size / 4);
     case WF_STARTED:
     case WF_SPAWN:
         return 1;
@@ -42,7 +43,8 @@ const char *wf_request_string(const struct wf_request *r, uint32_t index) {
     return NULL;
 }
 
-void wf_route_name(const uint8_t key[WF_KEY_SIZE], unsigned variant, bool control, char ret_name[48]) {
+void wf_route_name(const uint8_t key[WF_KEY_SIZE], unsigned variant, bool control,
+                   char ret_name[48]) {
     wf_hash_hex(key, ret_name);
     wf_fmt(ret_name + 32, 16, ".%u%s", variant, control ? ".ctl" : "");
 }

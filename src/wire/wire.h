@@ -1,11 +1,13 @@
-/* The protocol: messages as structs, and their codec. Pure: bytes in, struct out; no system calls, and no allocation
- * it does not own. docs/protocol.md specifies it field by field. All integers little endian.
+/* The protocol: messages as structs, and their codec. Pure: bytes in, struct out; no system calls,
+ * and no allocation it does not own. docs/protocol.md specifies it field by field. All integers
+ * little endian.
  *
- * A message is a header of WF_HEADER_SIZE bytes and `size` bytes of payload, sent with exactly `nfds` descriptors
- * attached to its first byte. With WF_F_MEMFD the payload is not in the stream: it is the content of a sealed memfd, which
- * is the last of the descriptors.
+ * A message is a header of WF_HEADER_SIZE bytes and `size` bytes of payload, sent with exactly
+ * `nfds` descriptors attached to its first byte. With WF_F_MEMFD the payload is not in the stream:
+ * it is the content of a sealed memfd, which is the last of the descriptors.
  *
- * Decoders never copy: spans in a decoded struct point into the payload, which must outlive them. */
+ * Decoders never copy: spans in a decoded struct point into the payload, which must outlive them.
+ */
 #pragma once
 
 #include "base/buf.h"
@@ -19,33 +21,41 @@
 #define WF_PROTOCOL 1
 #define WF_HEADER_SIZE 16
 #define WF_KEY_SIZE 16
-#define WF_MAX_FDS 250                    /* kernel: SCM_MAX_FD is 253 */
-#define WF_MAX_PAYLOAD (16u << 20)        /* argv + envp are limited to 6 MiB by Linux */
-#define WF_INLINE_MAX (96u << 10)         /* larger payloads travel in a memfd */
+#define WF_MAX_FDS 250             /* kernel: SCM_MAX_FD is 253 */
+#define WF_MAX_PAYLOAD (16u << 20) /* argv + envp are limited to 6 MiB by Linux */
+#define WF_INLINE_MAX (96u << 10)  /* larger payloads travel in a memfd */
 #define WF_MAX_TEXT (1u << 20)
-#define WF_LIMITS 16                      /* RLIM_NLIMITS */
-#define WF_MAX_CPUS_BYTES 1024            /* affinity mask */
+#define WF_LIMITS 16           /* RLIM_NLIMITS */
+#define WF_MAX_CPUS_BYTES 1024 /* affinity mask */
 
 /* Numbers are never reused. */
 enum wf_type {
-    WF_RUN = 1,        /* client → worker: struct wf_request */
-    WF_WARM = 2,       /* client → daemon: struct wf_request; nobody waits for an answer (WF_F_WAIT asks for WF_REPLY) */
+    WF_RUN = 1, /* client → worker: struct wf_request */
+    /* client → daemon: struct wf_request; nobody waits (WF_F_WAIT: for WF_REPLY) */
+    WF_WARM = 2,
     WF_STARTED = 3,    /* worker → client: struct wf_started, 1 fd (pidfd of the worker) */
     WF_UNSUITABLE = 4, /* worker → client: struct wf_text (code = enum wf_reason) */
     WF_EXITED = 5,     /* worker → client: struct wf_exited */
     WF_STATUS = 6,     /* warmctl → daemon: struct wf_text (code 1: JSON); answered by WF_REPLY */
-    WF_STOP = 7,       /* warmctl → daemon: struct wf_text (name of a zygote, "" for the daemon and all) */
-    WF_REPLY = 8,      /* daemon → warmctl: struct wf_text (code 0 success, else failure) */
-    WF_SPAWN = 9,      /* daemon → base zygote: struct wf_request, 1 fd (control socket of the new zygote) */
-    WF_READY = 10,     /* zygote → daemon: struct wf_ready; serves from now on */
-    WF_FAILED = 11,    /* zygote → daemon: struct wf_text; the zygote exits */
-    WF_RETIRE = 12,    /* daemon → zygote: struct wf_text (reason); stop serving, exit when told runs are over */
-    WF_ASK = 13,       /* client → zygote or daemon: struct wf_started; how did this worker end? */
-    WF_ANSWER = 14,    /* answer: struct wf_exited (kind WF_END_UNKNOWN when nobody knows) */
-    WF_ADOPT = 15,     /* daemon → zygote's .ctl: this connection is the control channel now; answered by WF_READY */
-    WF_NOTE = 16,      /* zygote → daemon: struct wf_text; something for `warmctl status` and the log */
-    WF_STATS = 17,     /* zygote → daemon: struct wf_stats, after something changed, at most once a second */
-    WF_GONE = 18,      /* zygote → daemon: struct wf_text (reason); it has stopped serving by itself (stale, idle) */
+    /* warmctl → daemon: struct wf_text (name of a zygote, "" for the daemon and all) */
+    WF_STOP = 7,
+    WF_REPLY = 8, /* daemon → warmctl: struct wf_text (code 0 success, else failure) */
+    /* daemon → base zygote: struct wf_request, 1 fd (control socket of the new zygote) */
+    WF_SPAWN = 9,
+    WF_READY = 10,  /* zygote → daemon: struct wf_ready; serves from now on */
+    WF_FAILED = 11, /* zygote → daemon: struct wf_text; the zygote exits */
+    /* daemon → zygote: struct wf_text (reason); stop serving, exit when told runs are over */
+    WF_RETIRE = 12,
+    WF_ASK = 13,    /* client → zygote or daemon: struct wf_started; how did this worker end? */
+    WF_ANSWER = 14, /* answer: struct wf_exited (kind WF_END_UNKNOWN when nobody knows) */
+    /* daemon → zygote's .ctl: this connection is the control channel now; answered by WF_READY */
+    WF_ADOPT = 15,
+    /* zygote → daemon: struct wf_text; something for `warmctl status` and the log */
+    WF_NOTE = 16,
+    /* zygote → daemon: struct wf_stats, after something changed, at most once a second */
+    WF_STATS = 17,
+    /* zygote → daemon: struct wf_text (reason); it has stopped serving by itself (stale, idle) */
+    WF_GONE = 18,
 };
 
 enum wf_flags { WF_F_MEMFD = 1, WF_F_WAIT = 2 };
@@ -59,58 +69,72 @@ struct wf_header {
     uint16_t flags;
 };
 
-/* Why a worker will not run a request. The client tries the next variant or broader route, then python itself. */
+/* Why a worker will not run a request. The client tries the next variant or broader route, then
+ * python itself. */
 enum wf_reason {
     WF_WHY_KEY = 1,    /* another context key than this zygote's */
     WF_WHY_PLACE = 2,  /* other namespaces, ids, root or capabilities */
     WF_WHY_LIMITS = 3, /* limits, niceness or scheduling that cannot be reached from here */
-    WF_WHY_INPUTS = 4, /* a consulted environment variable has another value: try the next variant */
-    WF_WHY_STALE = 5,  /* a loaded file has changed */
-    WF_WHY_SHADOW = 6, /* a file beside the script hides a preloaded module */
-    WF_WHY_PROGRAM = 7,/* this program or its stdio cannot be served warm */
-    WF_WHY_SETUP = 8,  /* a set-up step failed; text names call and object */
+    /* a consulted environment variable has another value: try the next variant */
+    WF_WHY_INPUTS = 4,
+    WF_WHY_STALE = 5,   /* a loaded file has changed */
+    WF_WHY_SHADOW = 6,  /* a file beside the script hides a preloaded module */
+    WF_WHY_PROGRAM = 7, /* this program or its stdio cannot be served warm */
+    WF_WHY_SETUP = 8,   /* a set-up step failed; text names call and object */
 };
 
 enum wf_mode {
     WF_MODE_SCRIPT = 1,  /* argv[target] is a path */
     WF_MODE_COMMAND = 2, /* argv[target] + target_offset is the text of -c */
     WF_MODE_MODULE = 3,  /* argv[target] + target_offset is the name after -m */
-    WF_MODE_STDIN = 4,   /* program on stdin: target is the index of "-", or argc when there is none */
+    /* program on stdin: target is the index of "-", or argc when there is none */
+    WF_MODE_STDIN = 4,
 };
 
-struct wf_span { const uint8_t *data; uint32_t size; };
+struct wf_span {
+    const uint8_t *data;
+    uint32_t size;
+};
 
-struct wf_limit { uint64_t soft, hard; }; /* RLIM_INFINITY as UINT64_MAX */
+struct wf_limit {
+    uint64_t soft, hard;
+}; /* RLIM_INFINITY as UINT64_MAX */
 
 /* One run of a program, as the caller would have had python run it. */
 struct wf_request {
     uint8_t key[WF_KEY_SIZE];
-    uint8_t base_key[WF_KEY_SIZE];    /* of the same context without preload and name; equal to key for these */
+    /* of the same context without preload and name; equal to key for these */
+    uint8_t base_key[WF_KEY_SIZE];
     struct wf_place place;
-    struct wf_limit limit[WF_LIMITS]; /* index: RLIMIT_* of Linux's generic numbering */
+    struct wf_limit limit[WF_LIMITS];  /* index: RLIMIT_* of Linux's generic numbering */
     uint64_t sig_ignored, sig_blocked; /* bit n-1: signal n */
-    int32_t nice, sched, ioprio;      /* getpriority, sched_getscheduler, ioprio_get */
+    int32_t nice, sched, ioprio;       /* getpriority, sched_getscheduler, ioprio_get */
     uint32_t umask;
-    uint32_t pid;                     /* the client's */
-    uint32_t variant;                 /* WF_SPAWN: which variant of `key` to become, 0..WF_VARIANTS-1; else 0 */
-    uint32_t stdio;                   /* bits 0-2: that descriptor is open */
+    uint32_t pid; /* the client's */
+    /* WF_SPAWN: which variant of `key` to become, 0..WF_VARIANTS-1; else 0 */
+    uint32_t variant;
+    uint32_t stdio;                       /* bits 0-2: that descriptor is open */
     uint32_t mode, target, target_offset; /* enum wf_mode */
-    uint32_t options;                 /* argv[1..options] are interpreter options that shape the interpreter */
-    struct wf_span python;            /* absolute path of the interpreter, no NUL */
-    struct wf_span zygote;            /* $WARMFORK_ZYGOTE or "" */
-    struct wf_span preload;           /* modules, comma separated, or "" */
-    struct wf_span init;              /* absolute path of the init section, or "" */
-    struct wf_span cpus;              /* sched_getaffinity mask, as the kernel returned it */
-    struct wf_span fdnums;            /* u32 each: numbers of the inherited descriptors, in the order sent */
+    /* argv[1..options] are interpreter options that shape the interpreter */
+    uint32_t options;
+    struct wf_span python;  /* absolute path of the interpreter, no NUL */
+    struct wf_span zygote;  /* $WARMFORK_ZYGOTE or "" */
+    struct wf_span preload; /* modules, comma separated, or "" */
+    struct wf_span init;    /* absolute path of the init section, or "" */
+    struct wf_span cpus;    /* sched_getaffinity mask, as the kernel returned it */
+    /* u32 each: numbers of the inherited descriptors, in the order sent */
+    struct wf_span fdnums;
     uint32_t argc, envc;
-    struct wf_span strings;           /* argv then envp, each NUL-terminated; always the last field */
+    /* argv then envp, each NUL-terminated; always the last field */
+    struct wf_span strings;
 };
-/* Descriptors of WF_RUN, in order: those of 0, 1, 2 that are open; the working directory; the inherited ones.
- * WF_WARM and WF_SPAWN carry the same struct; WF_WARM no descriptor, WF_SPAWN the control socket. */
+/* Descriptors of WF_RUN, in order: those of 0, 1, 2 that are open; the working directory; the
+ * inherited ones. WF_WARM and WF_SPAWN carry the same struct; WF_WARM no descriptor, WF_SPAWN the
+ * control socket. */
 
 struct wf_started {
-    uint32_t pid;     /* of the worker, in its own pid namespace */
-    uint64_t cookie;  /* start time of that process, from /proc/PID/stat, against reuse of pids */
+    uint32_t pid;    /* of the worker, in its own pid namespace */
+    uint64_t cookie; /* start time of that process, from /proc/PID/stat, against reuse of pids */
 };
 
 enum wf_end { WF_END_UNKNOWN = 0, WF_END_EXIT = 1, WF_END_SIGNAL = 2 };
@@ -129,12 +153,12 @@ struct wf_text {
 struct wf_ready {
     uint32_t pid, variant;
     uint8_t key[WF_KEY_SIZE];
-    struct wf_span name;     /* of a named zygote, or "" */
+    struct wf_span name; /* of a named zygote, or "" */
     struct wf_span python;
-    struct wf_span options;  /* NUL-terminated strings */
+    struct wf_span options; /* NUL-terminated strings */
     struct wf_span preload;
     struct wf_span init;
-    struct wf_span version;  /* "3.11.7" */
+    struct wf_span version; /* "3.11.7" */
 };
 
 struct wf_stats {
@@ -143,7 +167,8 @@ struct wf_stats {
     uint64_t last_us;          /* CLOCK_MONOTONIC of the last run */
 };
 
-/* A named zygote's definition, kept in <rundir>/zygotes/NAME: "preload M,N\ninit /path\n" in wire form. */
+/* A named zygote's definition, kept in <rundir>/zygotes/NAME: "preload M,N\ninit /path\n" in wire
+ * form. */
 struct wf_definition {
     struct wf_span name, preload, init;
 };
@@ -151,9 +176,9 @@ struct wf_definition {
 /* Encoders append header and payload to `out`; false when it did not fit. */
 bool wf_encode_header(struct wf_buf *out, const struct wf_header *h);
 
-/* Everything of the payload but the bytes of `strings`, whose length is written: the caller sends them from
- * where they lie (argv and envp are contiguous on the initial stack). Payload size = (what was appended) +
- * strings.size. */
+/* Everything of the payload but the bytes of `strings`, whose length is written: the caller sends
+ * them from where they lie (argv and envp are contiguous on the initial stack). Payload size =
+ * (what was appended) + strings.size. */
 bool wf_encode_request(struct wf_buf *out, const struct wf_request *r);
 bool wf_encode_started(struct wf_buf *out, const struct wf_started *m);
 bool wf_encode_exited(struct wf_buf *out, const struct wf_exited *m);
@@ -162,8 +187,8 @@ bool wf_encode_ready(struct wf_buf *out, const struct wf_ready *m);
 bool wf_encode_stats(struct wf_buf *out, const struct wf_stats *m);
 bool wf_encode_definition(struct wf_buf *out, const struct wf_definition *m);
 
-/* Decoders return NULL, or what is wrong ("argc does not match strings"); `ret` is untouched then. They accept exactly
- * what the encoders produce: trailing bytes are an error. */
+/* Decoders return NULL, or what is wrong ("argc does not match strings"); `ret` is untouched then.
+ * They accept exactly what the encoders produce: trailing bytes are an error. */
 const char *wf_decode_header(const uint8_t data[WF_HEADER_SIZE], struct wf_header *ret);
 const char *wf_decode_request(const uint8_t *data, size_t size, struct wf_request *ret);
 const char *wf_decode_started(const uint8_t *data, size_t size, struct wf_started *ret);
@@ -173,11 +198,14 @@ const char *wf_decode_ready(const uint8_t *data, size_t size, struct wf_ready *r
 const char *wf_decode_stats(const uint8_t *data, size_t size, struct wf_stats *ret);
 const char *wf_decode_definition(const uint8_t *data, size_t size, struct wf_definition *ret);
 
-/* How many descriptors a request of this type must come with (without a memfd); -1 for an unknown type. */
+/* How many descriptors a request of this type must come with (without a memfd); -1 for an unknown
+ * type. */
 int wf_request_nfds(enum wf_type type, const struct wf_request *r);
 
-/* Entry `index` of `strings` (argv first, then envp), by walking: for tests and slow paths. NULL past the end. */
+/* Entry `index` of `strings` (argv first, then envp), by walking: for tests and slow paths. NULL
+ * past the end. */
 const char *wf_request_string(const struct wf_request *r, uint32_t index);
 
 /* "KEY.N" or "KEY.N.ctl" below the runtime directory. */
-void wf_route_name(const uint8_t key[WF_KEY_SIZE], unsigned variant, bool control, char ret_name[48]);
+void wf_route_name(const uint8_t key[WF_KEY_SIZE], unsigned variant, bool control,
+                   char ret_name[48]);
