@@ -1,5 +1,5 @@
-/* The empty program: what it costs to start and reap any process at all. No libc, no dynamic linker:
- *     cc -O2 -static -nostdlib -ffreestanding -o empty empty.c */
+/* The empty program: what it costs to start and reap any process at all. No libc, no dynamic
+ * linker. Built with -static -nostdlib -ffreestanding. */
 #include <sys/syscall.h>
 
 __attribute__((noreturn, used)) void wf_empty_start(void);

@@ -182,7 +182,8 @@ def measure_fork(bench):
         record.update(records.quantiles(result["ns"]))
         bench.writer.add(record)
         p50, p90 = (records.time_text(record[q]) for q in ("p50", "p90"))
-        print(f"fork       {HEAP_MB} MB, {label:<8} p50 {p50}, p90 {p90} ({record['huge_kb'] // 1024} MB in huge pages)",
+        huge = record["huge_kb"] // 1024
+        print(f"fork       {HEAP_MB} MB, {label:<8} p50 {p50}, p90 {p90} ({huge} MB in huge pages)",
               flush=True)
 
     report("python3", bench.json_of([bench.python, script, str(HEAP_MB), library, str(rounds)], clean_environment()))

@@ -2,13 +2,15 @@
  *
  *     spawnbench GAP_US ROUNDS SEED COMMAND_FILE...
  *
- * Each round runs every command once, in a fresh random order, so that all of them see the same weather on the
- * machine; after each command it sleeps GAP_US. A command file is a sequence of NUL-terminated strings: the number
- * of arguments, the arguments, then the environment. The children have /dev/null as stdin, stdout and stderr.
+ * Each round runs every command once, in a fresh random order, so that all of them see the same
+ * weather on the machine; after each command it sleeps GAP_US. A command file is a sequence of
+ * NUL-terminated strings: the number of arguments, the arguments, then the environment. The
+ * children have /dev/null as stdin, stdout and stderr.
  *
- * Prints one line per run, in the order of the runs: "COMMAND NANOSECONDS STATUS" (COMMAND counts from 0; STATUS is
- * the exit code, or 128 + the signal), then "elapsed NANOSECONDS" for the whole. Samples are kept in memory and
- * printed at the end. Nothing is pinned and no priority is changed. */
+ * Prints one line per run, in the order of the runs: "COMMAND NANOSECONDS STATUS" (COMMAND counts
+ * from 0; STATUS is the exit code, or 128 + the signal), then "elapsed NANOSECONDS" for the whole.
+ * Samples are kept in memory and printed at the end. Nothing is pinned and no priority is changed.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -110,9 +112,9 @@ static struct command read_command(const char *path) {
     if (!argc || argc > strings - 1)
         refuse(path, "fewer arguments than declared");
     size_t envc = strings - 1 - argc;
-    struct command c = {.text = text,
-                        .argv = get_memory(argc + 1, sizeof(char *)),
-                        .envp = get_memory(envc + 1, sizeof(char *))};
+    struct command c = { .text = text,
+                         .argv = get_memory(argc + 1, sizeof(char *)),
+                         .envp = get_memory(envc + 1, sizeof(char *)) };
     char *at = text + strlen(text) + 1;
     for (size_t i = 0; i < argc + envc; i++, at += strlen(at) + 1) {
         if (i < argc)
@@ -124,7 +126,7 @@ static struct command read_command(const char *path) {
 }
 
 static struct sample run_one(const struct command *c, int index) {
-    siginfo_t info = {0};
+    siginfo_t info = { 0 };
     pid_t pid;
     uint64_t start = now_ns();
     int code = posix_spawn(&pid, c->argv[0], NULL, NULL, c->argv, c->envp);
@@ -137,17 +139,19 @@ static struct sample run_one(const struct command *c, int index) {
             fail("waitid", c->argv[0]);
     uint64_t end = now_ns();
     int status = info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
-    return (struct sample){.command = index, .status = status, .ns = end - start};
+    return (struct sample){ .command = index, .status = status, .ns = end - start };
 }
 
 static void sleep_us(unsigned long us) {
-    struct timespec left = {.tv_sec = (time_t)(us / 1000000), .tv_nsec = (long)(us % 1000000) * 1000};
+    struct timespec left = { .tv_sec = (time_t)(us / 1000000),
+                             .tv_nsec = (long)(us % 1000000) * 1000 };
     while (us && nanosleep(&left, &left) < 0 && errno == EINTR)
         continue;
 }
 
-/* Points 0-2 at /dev/null, which the children inherit (no file actions that would be timed with them), and returns
- * the former stdout; the former stderr becomes `messages`. Both are close-on-exec. */
+/* Points 0-2 at /dev/null, which the children inherit (no file actions that would be timed with
+ * them), and returns the former stdout; the former stderr becomes `messages`. Both are
+ * close-on-exec. */
 static FILE *hide_stdio(void) {
     int out = fcntl(1, F_DUPFD_CLOEXEC, 10), log = fcntl(2, F_DUPFD_CLOEXEC, 10);
     if (out < 0 || log < 0)
@@ -196,7 +200,8 @@ int main(int argc, char **argv) {
     }
     uint64_t elapsed = now_ns() - start;
     for (size_t i = 0; i < done; i++)
-        fprintf(out, "%d %llu %d\n", samples[i].command, (unsigned long long)samples[i].ns, samples[i].status);
+        fprintf(out, "%d %llu %d\n", samples[i].command, (unsigned long long)samples[i].ns,
+                samples[i].status);
     fprintf(out, "elapsed %llu\n", (unsigned long long)elapsed);
     if (fclose(out))
         fail("write", "stdout");

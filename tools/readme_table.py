@@ -63,8 +63,8 @@ def other_rows(found):
     rows = import_rows(found)
     first = {r["command"]: r for r in records.pick(found, "first")}
     if "warmpy, first ever" in first:
-        cold, very_first = first["python3"]["p50"], first["warmpy, first ever"]["p50"]
-        rows.append(["the very first run, no daemon yet", f"{records.time_text(very_first)} (`python3`: {records.time_text(cold)})"])
+        cold, warm = (records.time_text(first[name]["p50"]) for name in ("python3", "warmpy, first ever"))
+        rows.append(["the very first run, no daemon yet", f"{warm} (`python3`: {cold})"])
     sustained = records.pick(found, "sustained")
     if sustained:
         text = ", ".join(f"{r['warm_per_s']:,}/s ({r['ratio']:.2f})" for r in sustained)
