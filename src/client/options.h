@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 struct wf_command {
-    uint32_t mode;          /* enum wf_mode */
+    uint32_t mode;          /* enum wf_mode; 0 when no program could be made out (then `cold` is set) */
     uint32_t target;        /* see struct wf_request */
     uint32_t target_offset;
     uint32_t options;       /* argv[1..options] are whole options */

@@ -23,6 +23,7 @@ struct wf_overrides {
     const int *fdnums;     /* fds[i] becomes number fdnums[i]; -1 in fds is skipped */
     unsigned nfds;
     int cwd;               /* descriptor of the working directory, stays the caller's; -1: this process's */
+    int64_t umask;         /* -1: ask umask(2), which a program with threads must not do */
 };
 
 /* Measures the calling process. `ctx` must have its key, and outlive `ret`. 1: it can only run cold, `err` says why;
@@ -33,8 +34,9 @@ int wf_request_collect(const struct wf_context *ctx, const struct wf_overrides *
 /* Closes and unmaps what it owns. */
 void wf_request_done(struct wf_collected *c);
 
-/* Sends it as WF_RUN with its descriptors, for route `key`. */
-int wf_request_send_run(int fd, struct wf_collected *c, const uint8_t key[WF_KEY_SIZE], struct wf_err *err);
+/* Sends it as WF_RUN with its descriptors; for the context itself, or its base. */
+int wf_request_send_run(int fd, const struct wf_context *ctx, struct wf_collected *c, bool with_preload,
+                        struct wf_err *err);
 
 /* Sends it as WF_WARM (no descriptors; `flags` 0 or WF_F_WAIT). `with_preload`: the context itself, else its base. Options
  * glued to -c or -m are cut apart, so that argv[1..options] are exactly the interpreter's options. */

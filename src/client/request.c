@@ -1,0 +1,356 @@
+#include "client/request.h"
+
+#include "base/cleanup.h"
+#include "channel/channel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define FIELDS_ROOM 16384 /* all of a request but its strings: bounded by paths, names, descriptors and cpus */
+#define REAL_TIME(policy) ((policy) == 1 || (policy) == 2 || (policy) == 6) /* FIFO, RR, DEADLINE */
+#define RESET_ON_FORK 0x40000000
+
+struct kernel_sigaction { /* as rt_sigaction fills it in; only the first word matters here */
+    uint64_t handler, rest[7];
+};
+
+static int collect_limits(struct wf_request *r, struct wf_err *err) {
+    for (int i = 0; i < WF_LIMITS; i++)
+        if (syscall(SYS_prlimit64, 0, i, NULL, &r->limit[i]) < 0)
+            return wf_err_sys(err, "prlimit", NULL);
+    return 0;
+}
+
+/* Only ignored signals survive an exec; asking for each is several times cheaper than reading /proc/self/status. */
+static int collect_ignored(struct wf_request *r, struct wf_err *err) {
+    struct kernel_sigaction action;
+    r->sig_ignored = 0;
+    for (int sig = 1; sig <= 64; sig++) {
+        if (sig == SIGKILL || sig == SIGSTOP)
+            continue;
+        if (syscall(SYS_rt_sigaction, sig, NULL, &action, 8) < 0)
+            return wf_err_sys(err, "rt_sigaction", NULL);
+        if (action.handler == (uint64_t)(uintptr_t)SIG_IGN)
+            r->sig_ignored |= 1ull << (sig - 1);
+    }
+    return 0;
+}
+
+static int collect_scheduling(struct wf_collected *c, struct wf_err *err) {
+    struct wf_request *r = &c->request;
+    long nice = syscall(SYS_getpriority, PRIO_PROCESS, 0), sched = syscall(SYS_sched_getscheduler, 0);
+    long ioprio = syscall(SYS_ioprio_get, 1, 0); /* IOPRIO_WHO_PROCESS */
+    long cpus = syscall(SYS_sched_getaffinity, 0, sizeof c->cpus, c->cpus);
+    int policy = 0;
+    if (nice < 0 || sched < 0 || ioprio < 0 || cpus < 0)
+        return wf_err_sys(err, nice < 0 ? "getpriority" : sched < 0 ? "sched_getscheduler" :
+                               ioprio < 0 ? "ioprio_get" : "sched_getaffinity", NULL);
+    r->nice = 20 - (int)nice; /* the kernel's own answer is never negative */
+    r->sched = (int32_t)sched;
+    r->ioprio = (int32_t)ioprio;
+    r->cpus = (struct wf_span){c->cpus, (uint32_t)cpus};
+    if (REAL_TIME(sched & ~RESET_ON_FORK)) {
+        wf_err_msg(err, "a real-time scheduling class");
+        return 1;
+    }
+    if (syscall(SYS_get_mempolicy, &policy, NULL, 0, NULL, 0) == 0 && policy != 0) {
+        wf_err_msg(err, "a memory policy");
+        return 1;
+    }
+    if (prctl(PR_GET_SECCOMP, 0L, 0L, 0L, 0L) > 0) {
+        wf_err_msg(err, "a seccomp filter");
+        return 1;
+    }
+    return 0;
+}
+
+static bool inheritable(int fd) {
+    int flags = fcntl(fd, F_GETFD);
+    return flags >= 0 && (flags & FD_CLOEXEC) == 0;
+}
+
+static int add_fd(struct wf_collected *c, int fd, int number, struct wf_err *err) {
+    uint32_t extra = c->request.fdnums.size / 4, value = (uint32_t)number;
+    if (extra >= WF_MAX_FDS - 4) {
+        wf_err_msg(err, "more than %d inherited descriptors", WF_MAX_FDS - 4);
+        return 1;
+    }
+    for (int i = 0; i < 4; i++)
+        c->fdnums[4 * extra + (uint32_t)i] = (uint8_t)(value >> (8 * i));
+    c->request.fdnums.size += 4;
+    c->fds[c->nfds++] = fd;
+    return 0;
+}
+
+struct dirent64 {
+    uint64_t ino;
+    int64_t off;
+    uint16_t size;
+    uint8_t type;
+    char name[];
+};
+
+static int add_listed(struct wf_collected *c, const char *name, int dir, struct wf_err *err) {
+    int fd = 0;
+    for (; *name != '\0'; name++) {
+        if (*name < '0' || *name > '9') /* "." and ".." */
+            return 0;
+        fd = fd * 10 + (*name - '0');
+    }
+    return fd > 2 && fd != dir && fd != c->cwd && inheritable(fd) ? add_fd(c, fd, fd, err) : 0;
+}
+
+static int list_inherited(struct wf_collected *c, struct wf_err *err) {
+    _Alignas(8) char room[2048];
+    int result = 0;
+    WF_AUTO_FD dir = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return wf_err_sys(err, "open", "/proc/self/fd");
+    for (;;) {
+        long size = syscall(SYS_getdents64, dir, room, sizeof room);
+        if (size < 0)
+            return wf_err_sys(err, "getdents64", "/proc/self/fd");
+        if (size == 0)
+            return 0;
+        for (long at = 0; at < size;) {
+            const struct dirent64 *entry = (const struct dirent64 *)(room + at);
+            if ((result = add_listed(c, entry->name, dir, err)) != 0)
+                return result;
+            at += entry->size;
+        }
+    }
+}
+
+/* The process's own descriptors. Since Linux 6.2 the size of /proc/self/fd is the number of open descriptors, which
+ * proves in one call that there is none above 2. */
+static int collect_own_fds(struct wf_collected *c, struct wf_err *err) {
+    struct stat st;
+    unsigned open_count = 0;
+    for (int fd = 0; fd < 3; fd++)
+        if (inheritable(fd)) {
+            c->request.stdio |= 1u << fd;
+            c->fds[c->nfds++] = fd;
+            open_count++;
+        }
+    c->fds[c->nfds++] = -1; /* the working directory, opened later */
+    if (stat("/proc/self/fd", &st) < 0)
+        return wf_err_sys(err, "stat", "/proc/self/fd");
+    if (st.st_size > 0 && (uint64_t)st.st_size == open_count)
+        return 0;
+    return list_inherited(c, err);
+}
+
+static int collect_given_fds(struct wf_collected *c, const struct wf_overrides *over, struct wf_err *err) {
+    for (int number = 0; number < 3; number++)
+        for (unsigned i = 0; i < over->nfds; i++)
+            if (over->fdnums[i] == number && over->fds[i] >= 0 && !(c->request.stdio & 1u << number)) {
+                c->request.stdio |= 1u << number;
+                c->fds[c->nfds++] = over->fds[i];
+            }
+    c->fds[c->nfds++] = -1;
+    for (unsigned i = 0; i < over->nfds; i++)
+        if (over->fdnums[i] > 2 && over->fds[i] >= 0) {
+            int result = add_fd(c, over->fds[i], over->fdnums[i], err);
+            if (result != 0)
+                return result;
+        }
+    return 0;
+}
+
+static int collect_cwd(struct wf_collected *c, const struct wf_overrides *over, struct wf_err *err) {
+    unsigned at = 0;
+    while (c->fds[at] != -1)
+        at++;
+    if (over->cwd >= 0) {
+        c->fds[at] = over->cwd;
+        return 0;
+    }
+    c->cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (c->cwd < 0)
+        return wf_err_sys(err, "open", ".");
+    c->fds[at] = c->cwd;
+    return 0;
+}
+
+/* Whether the strings lie one after the other, as the kernel laid them out on the initial stack. */
+static bool contiguous(const struct wf_context *ctx, size_t *ret_size) {
+    const char *start = ctx->argv[0], *at = start;
+    for (uint32_t i = 0; i < ctx->argc; i++, at += strlen(at) + 1)
+        if (ctx->argv[i] != at)
+            return false;
+    for (uint32_t i = 0; i < ctx->envc; i++, at += strlen(at) + 1)
+        if (ctx->envp[i] != at)
+            return false;
+    *ret_size = (size_t)(at - start);
+    return true;
+}
+
+static size_t strings_copy(char *to, uint32_t count, char *const *list) {
+    size_t total = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        size_t size = strlen(list[i]) + 1;
+        if (to != NULL)
+            memcpy(to + total, list[i], size);
+        total += size;
+    }
+    return total;
+}
+
+static int collect_strings(const struct wf_context *ctx, struct wf_collected *c, struct wf_err *err) {
+    const char *data = ctx->argv[0];
+    size_t size;
+    if (!contiguous(ctx, &size)) {
+        size_t args = strings_copy(NULL, ctx->argc, ctx->argv);
+        size = args + strings_copy(NULL, ctx->envc, ctx->envp);
+        char *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (map == MAP_FAILED)
+            return wf_err_sys(err, "mmap", "arguments and environment");
+        strings_copy(map, ctx->argc, ctx->argv);
+        strings_copy(map + args, ctx->envc, ctx->envp);
+        c->map = map;
+        c->map_size = size;
+        data = map;
+    }
+    if (size > WF_MAX_PAYLOAD - FIELDS_ROOM) {
+        wf_err_msg(err, "arguments and environment of %zu bytes", size);
+        return 1;
+    }
+    c->request.strings = (struct wf_span){(const uint8_t *)data, (uint32_t)size};
+    return 0;
+}
+
+/* A program on stdin that is a terminal is the interactive interpreter; without stdin there is no program. */
+static int check_stdin(const struct wf_collected *c, struct wf_err *err) {
+    struct { uint32_t flags[4]; uint8_t rest[48]; } terminal;
+    if (c->request.mode != WF_MODE_STDIN)
+        return 0;
+    if ((c->request.stdio & 1) == 0) {
+        wf_err_msg(err, "no program: stdin is closed");
+        return 1;
+    }
+    if (ioctl(c->fds[0], 0x5401 /* TCGETS */, &terminal) == 0) {
+        wf_err_msg(err, "the interactive interpreter");
+        return 1;
+    }
+    return 0;
+}
+
+static int collect(const struct wf_context *ctx, const struct wf_overrides *over, struct wf_collected *c,
+                   struct wf_err *err) {
+    int result;
+    if ((result = over->fds != NULL ? collect_given_fds(c, over, err) : collect_own_fds(c, err)) != 0 ||
+        (result = check_stdin(c, err)) != 0 || (result = collect_scheduling(c, err)) != 0 ||
+        (result = collect_limits(&c->request, err)) != 0 || (result = collect_ignored(&c->request, err)) != 0 ||
+        (result = collect_strings(ctx, c, err)) != 0)
+        return result;
+    if (over->umask >= 0) {
+        c->request.umask = (uint32_t)over->umask;
+    } else {
+        c->request.umask = (uint32_t)umask(0);
+        umask((mode_t)c->request.umask);
+    }
+    return collect_cwd(c, over, err);
+}
+
+int wf_request_collect(const struct wf_context *ctx, const struct wf_overrides *over, struct wf_collected *ret,
+                       struct wf_err *err) {
+    const struct wf_command *command = &ctx->command;
+    struct wf_request *r = &ret->request;
+    ret->nfds = 0;
+    ret->cwd = -1;
+    ret->map = NULL;
+    memset(r, 0, sizeof *r);
+    memcpy(r->key, ctx->key, sizeof r->key);
+    memcpy(r->base_key, ctx->base_key, sizeof r->base_key);
+    r->place = ctx->place;
+    r->sig_blocked = over->blocked;
+    r->pid = (uint32_t)getpid();
+    r->mode = command->mode;
+    r->target = command->target;
+    r->target_offset = command->target_offset;
+    r->options = command->options;
+    r->python = (struct wf_span){(const uint8_t *)ctx->python, (uint32_t)strlen(ctx->python)};
+    r->zygote = ctx->zygote;
+    r->preload = ctx->preload;
+    r->init = ctx->init;
+    r->fdnums = (struct wf_span){ret->fdnums, 0};
+    r->argc = ctx->argc;
+    r->envc = ctx->envc;
+    int result = collect(ctx, over, ret, err);
+    if (result != 0)
+        wf_request_done(ret);
+    return result;
+}
+
+void wf_request_done(struct wf_collected *c) {
+    wf_close(&c->cwd);
+    if (c->map != NULL)
+        munmap(c->map, c->map_size);
+    c->map = NULL;
+}
+
+static void make_base(struct wf_request *r) {
+    memcpy(r->key, r->base_key, sizeof r->key);
+    r->zygote.size = r->preload.size = r->init.size = 0;
+}
+
+int wf_request_send_run(int fd, const struct wf_context *ctx, struct wf_collected *c, bool with_preload,
+                        struct wf_err *err) {
+    uint8_t room[FIELDS_ROOM];
+    struct wf_buf fields;
+    struct wf_request base;
+    const struct wf_request *r = &c->request;
+    if (!with_preload && memcmp(ctx->key, ctx->base_key, sizeof ctx->key) != 0) {
+        base = *r;
+        make_base(&base);
+        r = &base;
+    }
+    wf_buf_init_fixed(&fields, room, sizeof room);
+    if (!wf_encode_request(&fields, r))
+        return wf_err_msg(err, "request fields do not fit into %d bytes", FIELDS_ROOM);
+    const struct iovec iov[2] = {{room, fields.size}, {(void *)r->strings.data, r->strings.size}};
+    return wf_channel_send(fd, WF_RUN, 0, iov, 2, c->fds, c->nfds, err);
+}
+
+int wf_request_send_warm(int fd, const struct wf_context *ctx, struct wf_collected *c, bool with_preload, unsigned flags,
+                         struct wf_err *err) {
+    uint8_t room[FIELDS_ROOM];
+    struct wf_buf fields;
+    struct wf_request r = c->request;
+    const struct wf_command *command = &ctx->command;
+    char apart[3] = {'\0', '-', command->mode == WF_MODE_MODULE ? 'm' : 'c'};
+    const uint8_t *strings = r.strings.data;
+    size_t head = r.strings.size, cut = 0;
+    if (!with_preload)
+        make_base(&r);
+    r.stdio = 0;
+    r.fdnums.size = 0;
+    if (command->glued > 0) { /* "-Icpass" becomes "-I", "-cpass" */
+        head = strings_copy(NULL, command->options + 1, ctx->argv) + command->glued;
+        cut = 1;
+        r.strings.size += sizeof apart - cut;
+        r.argc++;
+        r.options++;
+        r.target++;
+        r.target_offset = r.target_offset > 0 ? 2 : 0;
+    }
+    wf_buf_init_fixed(&fields, room, sizeof room);
+    if (!wf_encode_request(&fields, &r))
+        return wf_err_msg(err, "request fields do not fit into %d bytes", FIELDS_ROOM);
+    const struct iovec iov[4] = {
+        {room, fields.size},
+        {(void *)strings, head},
+        {apart, cut > 0 ? sizeof apart : 0},
+        {(void *)(strings + head + cut), c->request.strings.size - head - cut},
+    };
+    return wf_channel_send(fd, WF_WARM, flags, iov, 4, NULL, 0, err);
+}

@@ -1,0 +1,182 @@
+#include "client/run.h"
+
+#include "base/cleanup.h"
+#include "channel/channel.h"
+#include "client/ask.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* What became of one attempt at one route. */
+enum attempt {
+    ATTEMPT_STARTED,
+    ATTEMPT_MISSING, /* nobody serves there */
+    ATTEMPT_INPUTS,  /* the next variant may suit */
+    ATTEMPT_STALE,
+    ATTEMPT_REFUSED, /* the next broader route may suit */
+    ATTEMPT_BROKEN,  /* python itself */
+};
+
+static enum attempt from_reason(const uint8_t *payload, uint32_t size, struct wf_err *err) {
+    struct wf_text why;
+    const char *wrong = wf_decode_text(payload, size, &why);
+    if (wrong != NULL) {
+        wf_err_msg(err, "the worker's answer: %s", wrong);
+        return ATTEMPT_BROKEN;
+    }
+    wf_err_msg(err, "unsuitable (%u): %.*s", why.code, (int)(why.text.size < 250 ? why.text.size : 250),
+               (const char *)why.text.data);
+    return why.code == WF_WHY_INPUTS ? ATTEMPT_INPUTS : why.code == WF_WHY_STALE ? ATTEMPT_STALE : ATTEMPT_REFUSED;
+}
+
+static enum attempt from_answer(struct wf_run *run, const struct wf_header *header, const uint8_t *payload,
+                                struct wf_err *err) {
+    if (header->type == WF_UNSUITABLE)
+        return from_reason(payload, header->size, err);
+    if (header->type != WF_STARTED) {
+        wf_err_msg(err, "the worker's answer: unexpected message %u", header->type);
+        return ATTEMPT_BROKEN;
+    }
+    /* From here on the program may be running: whatever else is odd, it is never started a second time. */
+    if (wf_decode_started(payload, header->size, &run->started) != NULL)
+        run->started = (struct wf_started){0};
+    run->pidfd = wf_steal_fd(&run->replies.passed);
+    if (run->pidfd >= 0 && run->pidfd < 3)
+        run->pidfd = wf_move_fd(run->pidfd, 3);
+    return ATTEMPT_STARTED;
+}
+
+static enum attempt await_answer(struct wf_run *run, struct wf_err *err) {
+    struct wf_header header;
+    const uint8_t *payload;
+    long long deadline = 0;
+    int left = WF_STARTED_TIMEOUT_MS;
+    for (;;) {
+        struct pollfd item = {.fd = run->replies.fd, .events = POLLIN};
+        int count = poll(&item, 1, left);
+        if (count == 0 || (count < 0 && errno != EINTR)) {
+            wf_err_msg(err, "no answer from the worker in %d ms", WF_STARTED_TIMEOUT_MS);
+            return ATTEMPT_BROKEN;
+        }
+        int result = wf_replies_next(&run->replies, &header, &payload, err);
+        if (result < 0)
+            return ATTEMPT_BROKEN;
+        if (result > 0)
+            return from_answer(run, &header, payload, err);
+        /* Half a message, or a stop and continue: the clock is looked at only now. */
+        long long now = wf_now_us();
+        if (deadline == 0)
+            deadline = now + WF_STARTED_TIMEOUT_MS * 1000ll;
+        left = deadline > now ? (int)((deadline - now) / 1000) : 0;
+    }
+}
+
+static enum attempt try_route(const struct wf_context *ctx, struct wf_collected *c, bool with_preload, struct wf_run *run,
+                              struct wf_err *err) {
+    char name[48];
+    int fd;
+    wf_route_name(run->key, run->variant, false, name);
+    if (wf_channel_connect(run->rundir, name, &fd, err) < 0)
+        return err->code == ENOENT || err->code == ECONNREFUSED ? ATTEMPT_MISSING : ATTEMPT_BROKEN;
+    if (fd < 3) /* stdio was closed; those numbers must stay so */
+        fd = wf_move_fd(fd, 3);
+    wf_replies_init(&run->replies, fd);
+    run->pidfd = -1;
+    enum attempt result = ATTEMPT_BROKEN;
+    /* A worker that refuses early closes before it has read everything; its reason is there to be read all the same. */
+    if (wf_request_send_run(fd, ctx, c, with_preload, err) == 0 || err->code == EPIPE || err->code == ECONNRESET)
+        result = await_answer(run, err);
+    if (result != ATTEMPT_STARTED)
+        wf_replies_done(&run->replies);
+    return result;
+}
+
+static enum attempt try_variants(const struct wf_context *ctx, struct wf_collected *c, bool with_preload,
+                                 struct wf_run *run, struct wf_err *err) {
+    enum attempt result = ATTEMPT_MISSING;
+    memcpy(run->key, with_preload ? ctx->key : ctx->base_key, sizeof run->key);
+    for (run->variant = 0; run->variant < WF_VARIANTS; run->variant++) {
+        struct wf_err missing;
+        result = try_route(ctx, c, with_preload, run, run->variant == 0 ? err : &missing);
+        if (result == ATTEMPT_MISSING && run->variant > 0)
+            return ATTEMPT_INPUTS; /* `err` still says which input */
+        if (run->variant > 0)
+            *err = missing;
+        if (result != ATTEMPT_INPUTS)
+            return result;
+    }
+    return result;
+}
+
+int wf_run_start(const struct wf_context *ctx, struct wf_collected *c, const char *rundir, struct wf_run *ret,
+                 enum wf_want *ret_want, struct wf_err *err) {
+    bool preload = memcmp(ctx->key, ctx->base_key, sizeof ctx->key) != 0;
+    enum attempt result;
+    int dir;
+    *ret_want = WF_WANT_NOTHING;
+    ret->ended = false;
+    if (wf_rundir_open(rundir, false, &dir, err) < 0) {
+        if (err->code == ENOENT)
+            *ret_want = WF_WANT_CONTEXT;
+        return 1;
+    }
+    wf_close(&dir);
+    memcpy(ret->rundir, rundir, strlen(rundir) + 1);
+    for (;;) {
+        result = try_variants(ctx, c, preload, ret, err);
+        if (*ret_want == WF_WANT_NOTHING &&
+            (result == ATTEMPT_MISSING || result == ATTEMPT_INPUTS || result == ATTEMPT_STALE))
+            *ret_want = preload || memcmp(ctx->key, ctx->base_key, sizeof ctx->key) == 0 ? WF_WANT_CONTEXT : WF_WANT_BASE;
+        if (result == ATTEMPT_STARTED)
+            return 0;
+        /* Without its init section a program would not find its names: no broader route then. */
+        if (result == ATTEMPT_BROKEN || !preload || ctx->init.size > 0)
+            return 1;
+        preload = false;
+    }
+}
+
+static void read_connection(struct wf_run *run) {
+    struct wf_header header;
+    const uint8_t *payload;
+    int result;
+    while (!run->ended && (result = wf_replies_next(&run->replies, &header, &payload, NULL)) > 0)
+        if (header.type == WF_EXITED && wf_decode_exited(payload, header.size, &run->end) == NULL &&
+            run->end.kind != WF_END_UNKNOWN)
+            run->ended = true;
+}
+
+void wf_run_find_pidfd(struct wf_run *run) {
+    if (run->pidfd < 0 && run->started.pid > 0)
+        run->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)run->started.pid, 0);
+}
+
+bool wf_run_check(struct wf_run *run, bool dead) {
+    if (run->replies.fd >= 0)
+        read_connection(run);
+    if (!run->ended && (dead || (run->replies.fd < 0 && run->pidfd < 0))) {
+        wf_ask_end(run, &run->end);
+        run->ended = true;
+    }
+    return run->ended;
+}
+
+int wf_run_signal(const struct wf_run *run, int sig, void *info, struct wf_err *err) {
+    long result = -1;
+    if (run->pidfd < 0) {
+        errno = EBADF;
+    } else {
+        result = syscall(SYS_pidfd_send_signal, run->pidfd, sig, info, 0);
+        if (result < 0 && errno == EPERM && info != NULL)
+            result = syscall(SYS_pidfd_send_signal, run->pidfd, sig, NULL, 0);
+    }
+    return result < 0 ? wf_err_sys(err, "pidfd_send_signal", NULL) : 0;
+}
+
+void wf_run_done(struct wf_run *run) {
+    wf_replies_done(&run->replies);
+    wf_close(&run->pidfd);
+}

@@ -1,0 +1,134 @@
+#include "client/signals.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define ALL_SIGNALS (~0ull)
+#define BIT(sig) (1ull << ((sig) - 1))
+
+/* The kernel's own calls: the libc's refuse to block or reset the signals that it uses for itself (32 to 34). */
+static void set_mask(int how, uint64_t mask, uint64_t *ret_old) {
+    syscall(SYS_rt_sigprocmask, how, &mask, ret_old, sizeof mask);
+}
+
+static void set_default(int sig) {
+    const uint64_t action[8] = {0}; /* struct kernel_sigaction: SIG_DFL, no flags, no mask */
+    syscall(SYS_rt_sigaction, sig, action, NULL, sizeof(uint64_t));
+}
+
+uint64_t wf_signals_block(void) {
+    uint64_t old = 0;
+    set_mask(SIG_SETMASK, ALL_SIGNALS, &old);
+    return old;
+}
+
+void wf_signals_restore(uint64_t mask) {
+    set_mask(SIG_SETMASK, mask, NULL);
+}
+
+int wf_signals_open(int *ret_fd, struct wf_err *err) {
+    const uint64_t mask = ALL_SIGNALS;
+    long fd = syscall(SYS_signalfd4, -1, &mask, sizeof mask, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0)
+        return wf_err_sys(err, "signalfd", NULL);
+    *ret_fd = (int)fd;
+    return 0;
+}
+
+/* The mask after `label` in the text of /proc/PID/status. */
+static uint64_t status_mask(const char *text, const char *label) {
+    uint64_t mask = 0;
+    const char *line = strstr(text, label);
+    if (line == NULL)
+        return 0;
+    for (line += strlen(label); *line == ' ' || *line == '\t'; line++)
+        ;
+    for (;; line++) {
+        if (*line >= '0' && *line <= '9')
+            mask = mask << 4 | (uint64_t)(*line - '0');
+        else if (*line >= 'a' && *line <= 'f')
+            mask = mask << 4 | (uint64_t)(*line - 'a' + 10);
+        else
+            return mask;
+    }
+}
+
+/* Whether the signal would stop the program: it neither catches, ignores nor blocks it. */
+static bool would_stop(const struct wf_run *run, int sig) {
+    char path[48], text[4096];
+    wf_fmt(path, sizeof path, "/proc/%u/status", run->started.pid);
+    WF_AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return true;
+    ssize_t size = wf_read_full(fd, text, sizeof text - 1);
+    text[size < 0 ? 0 : size] = '\0';
+    uint64_t other = status_mask(text, "SigBlk:") | status_mask(text, "SigIgn:") | status_mask(text, "SigCgt:");
+    return (other & BIT(sig)) == 0;
+}
+
+/* The worker leads a session of its own, where the kernel ignores SIGTSTP and its like; SIGSTOP does for it. This
+ * process then stops in the way it was asked to, so that its parent sees the right signal. It returns when it is continued, or
+ * at once when the kernel would not stop it (orphaned process group): then the program must not stay stopped either.
+ * SIGCONT itself waits in the signalfd and is handed on like any other. */
+static void stop_both(const struct wf_run *run, int sig) {
+    uint64_t pending = 0;
+    wf_run_signal(run, SIGSTOP, NULL, NULL);
+    set_default(sig);
+    syscall(SYS_tgkill, getpid(), getpid(), sig);
+    set_mask(SIG_UNBLOCK, BIT(sig), NULL); /* stops here */
+    set_mask(SIG_BLOCK, BIT(sig), NULL);
+    syscall(SYS_rt_sigpending, &pending, sizeof pending);
+    if ((pending & BIT(SIGCONT)) == 0)
+        wf_run_signal(run, SIGCONT, NULL, NULL);
+}
+
+static void forward(const struct wf_run *run, const struct signalfd_siginfo *got) {
+    int sig = (int)got->ssi_signo;
+    if ((sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU) && would_stop(run, sig)) {
+        stop_both(run, sig);
+        return;
+    }
+    if (got->ssi_code == SI_QUEUE) { /* the only code that the kernel lets us pass on, together with its value */
+        siginfo_t info;
+        memset(&info, 0, sizeof info);
+        info.si_signo = sig;
+        info.si_code = SI_QUEUE;
+        info.si_pid = (pid_t)got->ssi_pid;
+        info.si_uid = got->ssi_uid;
+        info.si_value.sival_ptr = (void *)(uintptr_t)got->ssi_ptr;
+        wf_run_signal(run, sig, &info, NULL);
+        return;
+    }
+    wf_run_signal(run, sig, NULL, NULL);
+}
+
+void wf_signals_forward(int fd, const struct wf_run *run) {
+    struct signalfd_siginfo got[4];
+    ssize_t size;
+    while ((size = read(fd, got, sizeof got)) > 0)
+        for (size_t i = 0; i < (size_t)size / sizeof *got; i++)
+            forward(run, &got[i]);
+}
+
+void wf_signals_end(const struct wf_exited *end) {
+    if (end->kind != WF_END_SIGNAL)
+        _exit((int)end->value);
+    int sig = (int)end->value;
+    /* The program's core, if any, has been written; a limit of 0 does not stop one that goes to a pipe. */
+    static const struct rlimit no_core = {0, 0};
+    setrlimit(RLIMIT_CORE, &no_core);
+    prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L);
+    set_default(sig);
+    syscall(SYS_tgkill, getpid(), getpid(), sig);
+    set_mask(SIG_UNBLOCK, BIT(sig), NULL);
+    _exit(128 + sig); /* reached by a process 1, which no default action kills */
+}
