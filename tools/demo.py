@@ -101,8 +101,8 @@ def compare(demo: Demo, script: list[str], reference: Run, runs: int) -> None:
     print(f"\n  run     python3      warmpy\n{'-' * 30}")
     for number, (a, b) in enumerate(zip(cold, warm, strict=True), 1):
         print(f"{number:5}  {duration(a.seconds):>10}  {duration(b.seconds):>10}")
-    a, b = (statistics.median(run.seconds for run in some) for some in (cold, warm))
-    print(f"{'-' * 30}\nmedian {duration(a):>10}  {duration(b):>10}   {a / b:.1f} times faster")
+    slow, fast = (statistics.median(run.seconds for run in some) for some in (cold, warm))
+    print(f"{'-' * 30}\nmedian {duration(slow):>10}  {duration(fast):>10}   {slow / fast:.1f} times faster")
 
     served = sum(run.warm for run in warm)
     identical = sum(run.result == reference.result for run in cold + warm)
@@ -129,7 +129,7 @@ def init_section(demo: Demo) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--runs", type=int, default=7, help="runs of each kind (default: %(default)s)")
-    parser.add_argument("--bin", type=Path, default=ROOT / ".venv" / "bin", help="where warmpy is (default: %(default)s)")
+    parser.add_argument("--bin", type=Path, default=ROOT / ".venv" / "bin", help="where warmpy is")
     options = parser.parse_args()
 
     directory = Path(tempfile.mkdtemp(prefix="wfdemo-"))
