@@ -79,7 +79,7 @@ static bool search_lib(const char *base, const char *lib, const char *file, char
     char path[WF_PATH_ROOM];
     if (wf_fmt(path, sizeof path, "%s/%s", base, lib) >= sizeof path - 1)
         return false;
-    WF_AUTO_FD dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    WF_AUTO_FD dir = openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     long size;
     while (dir >= 0 && (size = syscall(SYS_getdents64, dir, room, sizeof room)) > 0) {
         for (long at = 0; at < size;) {

@@ -111,7 +111,7 @@ int wf_python_find(const char *wanted, char *const *envp, char ret_path[WF_PATH_
 
 int wf_python_check_elf(const char *path, struct wf_err *err) {
     char magic[4];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return wf_err_sys(err, "open", path);
     ssize_t size = wf_read_full(fd, magic, sizeof magic);

@@ -112,7 +112,7 @@ static int add_listed(struct wf_collected *c, const char *name, int dir, struct 
 static int list_inherited(struct wf_collected *c, struct wf_err *err) {
     _Alignas(8) char room[2048];
     int result = 0;
-    WF_AUTO_FD dir = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    WF_AUTO_FD dir = openat(AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
         return wf_err_sys(err, "open", "/proc/self/fd");
     for (;;) {
@@ -174,7 +174,7 @@ static int collect_cwd(struct wf_collected *c, const struct wf_overrides *over, 
         c->fds[at] = over->cwd;
         return 0;
     }
-    c->cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    c->cwd = openat(AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (c->cwd < 0)
         return wf_err_sys(err, "open", ".");
     c->fds[at] = c->cwd;

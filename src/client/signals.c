@@ -66,7 +66,7 @@ static uint64_t status_mask(const char *text, const char *label) {
 static bool would_stop(const struct wf_run *run, int sig) {
     char path[48], text[4096];
     wf_fmt(path, sizeof path, "/proc/%u/status", run->started.pid);
-    WF_AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
+    WF_AUTO_FD fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return true;
     ssize_t size = wf_read_full(fd, text, sizeof text - 1);

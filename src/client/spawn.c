@@ -95,7 +95,7 @@ static void reset_signals(void) {
 
 /* 0 to 2 on /dev/null, 3 the lock, 4 the report pipe (close-on-exec), nothing else. */
 static int arrange_descriptors(int lock, int report) {
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int null = openat(AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0)
         return -1;
     /* First out of the way of 0 to 4, then to their places. */

@@ -135,7 +135,7 @@ static _Noreturn void starter(const char *rundir, const struct wf_context *ctx, 
     const uint64_t none = 0;
     int daemon;
     syscall(SYS_close_range, 0, ~0u, 0);
-    int null = open("/dev/null", O_RDWR);
+    int null = openat(AT_FDCWD, "/dev/null", O_RDWR);
     while (null >= 0 && null < 3)
         null = dup(null);
     if (null > 2)

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
@@ -217,6 +218,12 @@ int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, cons
 int poll(struct pollfd *fds, nfds_t count, int timeout_ms) {
     struct timespec timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000000L };
     return ppoll(fds, count, timeout_ms < 0 ? NULL : &timeout, NULL);
+}
+
+int inotify_init1(int flags) { return (int)MINI_CALL(SYS_inotify_init1, flags); }
+
+int inotify_add_watch(int fd, const char *path, uint32_t mask) {
+    return (int)MINI_CALL(SYS_inotify_add_watch, fd, path, mask);
 }
 
 int clock_gettime(clockid_t clock, struct timespec *ret) {
