@@ -1,0 +1,262 @@
+/* Ends a program as python ends: threads, atexit, streams, then its own objects; but without finalising what was
+ * inherited, which would touch and copy every preloaded page (25-80 ms with pandas or scikit-learn).
+ *
+ * 1 threads      non-daemon ones are joined: they may still print and register
+ * 2 atexit       the interpreter is whole: callbacks may import
+ * 3 streams      a failing flush of sys.stdout makes the status 120
+ * 4 objects      __main__ and the modules imported since the fork go, so that __del__ runs and files are closed
+ * 5 files        what is still open and buffered (held by inherited modules) is flushed; then C's streams
+ * 6 descriptors  closed before the status is sent: end of file on an inherited pipe must not wait for our exit
+ * 7 status       then the client's end of file, then _exit */
+#include "zygote/zygote.h"
+#include "zygote/python.h"
+
+#include "base/io.h"
+#include "channel/channel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void step_threads(void)
+{
+    PyObject *threading = zp_get(zp.modules, "threading");
+    PyObject *done = threading ? PyObject_CallMethod(threading, "_shutdown", NULL) : NULL;
+    if (threading != NULL && done == NULL)
+        PyErr_WriteUnraisable(threading);
+    Py_XDECREF(done);
+    while (Py_MakePendingCalls() < 0)
+        PyErr_Clear();
+}
+
+static void step_atexit(void)
+{
+    PyObject *done = PyObject_CallFunctionObjArgs(zp.atexit_run, NULL);
+    if (done == NULL)
+        PyErr_WriteUnraisable(zp.atexit_run);
+    Py_XDECREF(done);
+}
+
+static bool is_closed(PyObject *file)
+{
+    PyObject *closed = PyObject_GetAttrString(file, "closed");
+    int is = closed ? PyObject_IsTrue(closed) : 0;
+    Py_XDECREF(closed);
+    PyErr_Clear();
+    return is > 0;
+}
+
+/* flush_std_files() of pylifecycle.c. */
+static int step_streams(void)
+{
+    int status = 0;
+    for (int i = 0; i < 2; i++) {
+        PyObject *file = zp_get(zp.sys_dict, i == 0 ? "stdout" : "stderr");
+        if (file == NULL || file == Py_None || is_closed(file))
+            continue;
+        PyObject *done = PyObject_CallMethod(file, "flush", NULL);
+        if (done == NULL) {
+            status = -1;
+            if (i == 0)
+                PyErr_WriteUnraisable(file);
+            PyErr_Clear();
+        }
+        Py_XDECREF(done);
+    }
+    return status;
+}
+
+/* _PyModule_ClearDict: names with one underscore first, then the others, all but __builtins__. */
+static void clear_module(PyObject *module)
+{
+    PyObject *dict = PyModule_Check(module) ? PyModule_GetDict(module) : NULL;
+    PyObject *keys = dict ? PyDict_Keys(dict) : NULL;
+    for (int pass = 1; keys != NULL && pass <= 2; pass++) {
+        for (Py_ssize_t i = 0; i < PyList_Size(keys); i++) {
+            PyObject *key = PyList_GetItem(keys, i);
+            if (!PyUnicode_Check(key) || PyUnicode_GetLength(key) == 0)
+                continue;
+            bool single = PyUnicode_ReadChar(key, 0) == '_' &&
+                          (PyUnicode_GetLength(key) < 2 || PyUnicode_ReadChar(key, 1) != '_');
+            if ((pass == 1) != single || PyUnicode_CompareWithASCIIString(key, "__builtins__") == 0)
+                continue;
+            if (PyDict_SetItem(dict, key, Py_None) < 0)
+                PyErr_Clear();
+        }
+    }
+    Py_XDECREF(keys);
+}
+
+/* Names of sys.modules in order of import, from __main__ on those that came after the fork. */
+static PyObject *own_modules(void)
+{
+    PyObject *names = PyDict_Keys(zp.modules), *own = PyList_New(0);
+    if (names == NULL || own == NULL)
+        goto failed;
+    PyObject *main_name = PyUnicode_FromString("__main__");
+    if (main_name == NULL || PyList_Append(own, main_name) < 0)
+        goto failed;
+    Py_DECREF(main_name);
+    Py_ssize_t count = PyList_Size(names), first = count;
+    while (first > 0 && PyDict_GetItemWithError(zp.inherited, PyList_GetItem(names, first - 1)) == NULL)
+        first--;
+    for (; first < count; first++)
+        if (PyList_Append(own, PyList_GetItem(names, first)) < 0)
+            goto failed;
+    Py_DECREF(names);
+    return own;
+failed:
+    Py_XDECREF(names);
+    Py_XDECREF(own);
+    PyErr_Clear();
+    return NULL;
+}
+
+static void collect(void)
+{
+    PyObject *n = PyObject_CallFunctionObjArgs(zp.gc_collect, NULL);
+    Py_XDECREF(n);
+    PyErr_Clear();
+}
+
+/* finalize_modules() of pylifecycle.c, for what is the program's own. */
+static void step_objects(void)
+{
+    static const char *const last[] = {"last_type", "last_value", "last_traceback", "last_exc",
+                                       "ps1", "ps2"};
+    for (size_t i = 0; i < sizeof last / sizeof *last; i++)
+        if (zp_get(zp.sys_dict, last[i]) != NULL)
+            PyDict_SetItemString(zp.sys_dict, last[i], Py_None);
+    PyGC_Collect();
+    PyObject *own = own_modules(), *weak = PyList_New(0);
+    if (own == NULL || weak == NULL)
+        return;
+    Py_ssize_t count = PyList_Size(own);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *name = PyList_GetItem(own, i);
+        PyObject *module = PyDict_GetItemWithError(zp.modules, name);
+        PyObject *ref = module && PyModule_Check(module) ? PyWeakref_NewRef(module, NULL) : NULL;
+        if (ref != NULL)
+            PyList_Append(weak, ref);
+        Py_XDECREF(ref);
+        if (PyDict_SetItem(zp.modules, name, Py_None) < 0)
+            PyErr_Clear();
+    }
+    collect();
+    bool again = false;
+    for (Py_ssize_t i = PyList_Size(weak) - 1; i >= 0; i--) {
+        PyObject *module = PyWeakref_GetObject(PyList_GetItem(weak, i)); /* borrowed */
+        if (module == NULL || module == Py_None)
+            continue;
+        Py_INCREF(module);
+        clear_module(module);
+        Py_DECREF(module);
+        again = true;
+    }
+    if (again)
+        collect();
+    Py_DECREF(own);
+    Py_DECREF(weak);
+    PyErr_Clear();
+}
+
+static bool is_writer(PyObject *obj)
+{
+    return PyObject_IsInstance(obj, zp.io_buffered) > 0 || PyObject_IsInstance(obj, zp.io_random) > 0 ||
+           PyObject_IsInstance(obj, zp.io_text) > 0;
+}
+
+/* Text layers before buffers: what they hand down must be flushed as well. */
+static void step_files(void)
+{
+    PyObject *all = PyObject_CallFunctionObjArgs(zp.gc_get_objects, NULL);
+    for (int pass = 0; all != NULL && pass < 2; pass++) {
+        for (Py_ssize_t i = 0; i < PyList_Size(all); i++) {
+            PyObject *obj = PyList_GetItem(all, i);
+            if (!is_writer(obj) || (PyObject_IsInstance(obj, zp.io_text) > 0) != (pass == 0) ||
+                is_closed(obj))
+                continue;
+            PyObject *done = PyObject_CallMethod(obj, "flush", NULL);
+            Py_XDECREF(done);
+            PyErr_Clear();
+        }
+    }
+    Py_XDECREF(all);
+    PyErr_Clear();
+    fflush(stdin); /* gives a seekable stdin's read-ahead back to the caller, as exit() does */
+    fflush(NULL);
+}
+
+/* Whether `connection` is still the socket it was: the program may have closed it and opened something of its own. */
+static bool still_ours(const struct zy_job *job)
+{
+    struct stat st;
+    return job->connection >= 0 && fstat(job->connection, &st) == 0 && S_ISSOCK(st.st_mode) &&
+           (uint64_t)st.st_ino == job->connection_ino;
+}
+
+static void close_all_but(int keep)
+{
+    if (keep > 0)
+        syscall(SYS_close_range, 0, keep - 1, 0);
+    syscall(SYS_close_range, keep + 1, ~0u, 0);
+}
+
+static void send_status(struct zy_job *job)
+{
+    uint8_t storage[64];
+    struct wf_buf out;
+    wf_buf_init_fixed(&out, storage, sizeof storage);
+    struct wf_exited end = {.kind = job->status_kind, .value = job->status_value};
+    if (!wf_encode_exited(&out, &end))
+        return;
+    struct iovec iov = {out.data, out.size};
+    /* From now on the client's going away is no reason to die. */
+    fcntl(job->connection, F_SETFL, 0);
+    if (wf_channel_send(job->connection, WF_EXITED, 0, &iov, 1, NULL, 0, NULL) < 0)
+        return;
+    /* The client must not compete with the teardown of our address space; bounded, for it may be stopped. */
+    struct pollfd p = {.fd = job->connection, .events = POLLIN};
+    poll(&p, 1, 1000);
+}
+
+void zy_finish_rehearse(struct zy_job *job)
+{
+    (void)job;
+    PyObject *module = zp.main_module; /* borrowed from sys.modules, which drops it here */
+    Py_INCREF(module);
+    step_streams();
+    step_objects();
+    step_files();
+    PyDict_SetItemString(zp.modules, "__main__", module);
+    Py_DECREF(module);
+}
+
+_Noreturn void zy_finish(struct zy_job *job)
+{
+    step_threads();
+    step_atexit();
+    int failed = step_streams();
+    step_objects();
+    step_files();
+    if (step_streams() < 0)
+        failed = -1;
+    if (failed && job->status_kind == WF_END_EXIT)
+        job->status_value = 120;
+    bool tell = still_ours(job) && job->owner == getpid();
+    close_all_but(tell ? job->connection : -1);
+    if (tell)
+        send_status(job);
+    if (job->status_kind == WF_END_SIGNAL) {
+        sigset_t set;
+        signal((int)job->status_value, SIG_DFL);
+        sigfillset(&set);
+        sigprocmask(SIG_UNBLOCK, &set, NULL);
+        kill(getpid(), (int)job->status_value);
+    }
+    _exit((int)job->status_value);
+}

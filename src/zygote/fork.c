@@ -1,0 +1,140 @@
+/* Forking: with Python's own hooks around it, standbys ahead of demand, and the record of how workers ended. */
+#include "zygote/zygote.h"
+#include "zygote/python.h"
+
+#include "base/io.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum zy_forked zy_fork(pid_t *ret_pid, struct wf_err *err)
+{
+    PyOS_BeforeFork();
+    pid_t pid = fork();
+    if (pid == 0) {
+        PyOS_AfterFork_Child();
+        return ZY_CHILD;
+    }
+    int code = errno;
+    PyOS_AfterFork_Parent();
+    if (pid < 0) {
+        errno = code;
+        wf_err_sys(err, "fork", "a worker");
+        return ZY_FORK_FAILED;
+    }
+    *ret_pid = pid;
+    return ZY_PARENT;
+}
+
+unsigned zy_count(enum zy_state state)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < ZY_SLOTS; i++)
+        n += zy.worker[i].pid != 0 && atomic_load(&zy.shared->state[i]) == (int)state;
+    return n;
+}
+
+static int free_slot(void)
+{
+    for (int i = 0; i < ZY_SLOTS; i++)
+        if (zy.worker[i].pid == 0)
+            return i;
+    return -1;
+}
+
+/* Nobody will serve who waits in the backlog: end of file tells them to run cold, now rather than after a time-out. */
+static void turn_away(void)
+{
+    int fd;
+    while ((fd = accept4(zy.listen, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
+        close(fd);
+}
+
+/* Standbys that are still rehearsing do so at idle priority; somebody waits for them now. */
+static void hurry(void)
+{
+    struct sched_param param = {0};
+    for (unsigned i = 0; i < ZY_SLOTS; i++)
+        if (zy.worker[i].pid != 0 && atomic_load(&zy.shared->state[i]) == ZY_REHEARSING)
+            sched_setscheduler(zy.worker[i].pid, SCHED_OTHER, &param);
+}
+
+bool zy_refill(bool urgent)
+{
+    unsigned have = zy_count(ZY_WAITING) + zy_count(ZY_REHEARSING);
+    if (urgent)
+        hurry();
+    while (zy.serving && have < zy.target) {
+        struct wf_err err;
+        pid_t pid = 0;
+        int slot = free_slot();
+        if (slot < 0)
+            return false;
+        atomic_store(&zy.shared->state[slot], ZY_REHEARSING);
+        switch (zy_fork(&pid, &err)) {
+        case ZY_CHILD:
+            zy.slot = (unsigned)slot;
+            zy.hurried = urgent && have == 0;
+            return true;
+        case ZY_PARENT:
+            zy.worker[slot].pid = pid;
+            have++;
+            break;
+        case ZY_FORK_FAILED:
+            if (!zy.fork_failing)
+                zy_tell(WF_NOTE, 1, err.text);
+            zy.fork_failing = true;
+            if (have == 0)
+                turn_away();
+            return false;
+        }
+        zy.fork_failing = false;
+    }
+    return false;
+}
+
+/* A standby that dies before it is taken is our fault: after a few in a row this zygote must not go on. */
+static void count_early_death(int state, int status)
+{
+    bool killed_by_us = state == ZY_FREE;
+    if (killed_by_us || state == ZY_TAKEN) {
+        zy.early_deaths = 0;
+        return;
+    }
+    char text[120];
+    wf_fmt(text, sizeof text, "a standby died (%s %d) while %s",
+           WIFSIGNALED(status) ? "signal" : "status",
+           WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
+           state == ZY_REHEARSING ? "rehearsing" : "waiting");
+    zy_tell(WF_NOTE, 1, text);
+    if (++zy.early_deaths >= 5)
+        zy_stop_serving("its standbys keep dying");
+}
+
+void zy_reap(void)
+{
+    int status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        unsigned i = 0;
+        while (i < ZY_SLOTS && zy.worker[i].pid != pid)
+            i++;
+        if (i == ZY_SLOTS)
+            continue; /* a candidate */
+        int state = atomic_load(&zy.shared->state[i]);
+        struct zy_ended *e = &zy.ended[zy.ended_next++ % ZY_ENDED];
+        *e = (struct zy_ended){pid, atomic_load(&zy.shared->cookie[i]), status};
+        zy.worker[i].pid = 0;
+        atomic_store(&zy.shared->state[i], ZY_FREE);
+        count_early_death(state, status);
+        zy_answer(e);
+    }
+    atomic_store(&zy.shared->waiting, (int)zy_count(ZY_WAITING));
+}

@@ -1,0 +1,49 @@
+/* What is looked up in the interpreter once, at warm-up. The extension is built for the stable ABI; functions outside it
+ * are found with dlsym in the running interpreter, so that one binary serves 3.10 and newer. */
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdio.h>
+
+struct zy_compiler_flags { int flags, feature_version; }; /* PyCompilerFlags since 3.8 */
+
+struct zy_python {
+    int minor;                 /* of 3.minor */
+    PyObject *(*run_file)(FILE *, const char *, int, PyObject *, PyObject *, int, struct zy_compiler_flags *);
+    PyObject *(*compile)(const char *, const char *, int, struct zy_compiler_flags *, int);
+    int (*audit)(const char *, const char *, ...);
+
+    PyObject *sys_dict, *modules, *main_module, *main_dict;
+    PyObject *main_defaults;   /* dict: what a fresh __main__ holds */
+    PyObject *environ_data;    /* os.environ._data, a dict of bytes */
+    PyObject *path;            /* sys.path */
+    PyObject *signal_signal, *sig_dfl, *sig_ign;
+    PyObject *bare_modules;    /* dict: names in sys.modules of the bare interpreter */
+    PyObject *file_loader;     /* importlib's SourceFileLoader */
+    PyObject *atexit_run;      /* atexit._run_exitfuncs */
+    PyObject *gc_collect, *gc_freeze, *gc_get_objects;
+    PyObject *io_buffered;     /* io.BufferedWriter */
+    PyObject *io_random;       /* io.BufferedRandom */
+    PyObject *io_text;         /* io.TextIOWrapper */
+    PyObject *inherited;       /* dict: names in sys.modules at freeze; newer ones are the program's */
+    int gc_was_enabled;
+    int safe_path;
+};
+
+extern struct zy_python zp;
+
+/* Looks everything up. -1 with a Python exception. */
+int zp_init(void);
+/* Forgets the boot program: __main__, sys.argv, sys.path[0], sys.last_*, the excepthook. */
+int zp_forget_boot(void);
+/* Puts __main__ back to what a fresh interpreter has. */
+int zp_main_reset(void);
+/* What __main__ holds now is what every program finds there (the init section's names). */
+int zp_keep_main(void);
+/* Notes the names in sys.modules: newer ones are the program's own. */
+int zp_note_inherited(void);
+/* Writes the current exception as one line "Type: text" and clears it. */
+void zp_error_text(char *out, size_t size);
+/* Borrowed item of a dict by C string; NULL without exception when missing. */
+PyObject *zp_get(PyObject *dict, const char *name);

@@ -1,0 +1,253 @@
+/* Makes a worker the process that the caller would have had: named steps, in an order that matters.
+ *
+ * 1 descriptors   first, because everything below may open files of its own and must find the numbers settled
+ * 2 directory     before path 0, which is relative to it
+ * 3 identity      umask, limits, niceness, scheduling, affinity: RLIMIT_NOFILE after the dup2s of step 1
+ * 4 environment   before anything of Python that may read it
+ * 5 arguments     sys.argv, sys.orig_argv, sys.path[0]
+ * 6 shadows       needs directory and path; the last step that may still say `unsuitable`
+ * 7 streams       after the descriptors and the environment
+ * 8 signals       last: from here on a signal means what it would mean to the program */
+#include "zygote/zygote.h"
+#include "base/io.h"
+#include "zygote/python.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static int python_error(struct wf_err *err, const char *step)
+{
+    char text[256];
+    zp_error_text(text, sizeof text);
+    return wf_err_msg(err, "%s: %s", step, text);
+}
+
+/* Received descriptors lie anywhere; their targets may be where others of them (or our own) lie. All that could be hit
+ * is first moved above the highest target. */
+static int step_descriptors(struct zy_job *job, struct wf_err *err)
+{
+    const struct wf_request *r = &job->request;
+    unsigned count = r->fdnums.size / 4, next = 0;
+    int highest = 2;
+    for (unsigned i = 0; i < count; i++) {
+        uint32_t n;
+        memcpy(&n, r->fdnums.data + 4 * i, 4);
+        highest = (int)n > highest ? (int)n : highest;
+    }
+    if (count > 0) {
+        for (unsigned i = 0; i < job->nfds; i++)
+            if (job->fds[i] <= highest && (job->fds[i] = wf_move_fd(job->fds[i], highest + 1)) <= highest)
+                return wf_err_sys(err, "fcntl", "F_DUPFD_CLOEXEC of a received descriptor");
+        if (job->connection >= 0 && job->connection <= highest)
+            job->connection = wf_move_fd(job->connection, highest + 1);
+        if (job->pidfd >= 0 && job->pidfd <= highest)
+            job->pidfd = wf_move_fd(job->pidfd, highest + 1);
+    }
+    for (int i = 0; i < 3; i++) {
+        if (!((r->stdio >> i) & 1))
+            close(i);
+        else if (dup2(job->fds[next++], i) < 0)
+            return wf_err_sys(err, "dup2", "a standard stream");
+    }
+    int cwd = job->fds[next++];
+    if (fchdir(cwd) < 0)
+        return wf_err_sys(err, "fchdir", "the caller's working directory");
+    for (unsigned i = 0; i < count; i++) {
+        uint32_t n;
+        memcpy(&n, r->fdnums.data + 4 * i, 4);
+        if (dup2(job->fds[next++], (int)n) < 0)
+            return wf_err_sys(err, "dup2", "an inherited descriptor");
+    }
+    for (unsigned i = 0; i < job->nfds; i++)
+        close(job->fds[i]);
+    job->nfds = 0;
+    return 0;
+}
+
+static int step_identity(const struct zy_job *job, struct wf_err *err)
+{
+    const struct wf_request *r = &job->request;
+    umask(r->umask);
+    for (int i = 0; i < WF_LIMITS; i++) {
+        if (r->limit[i].soft == zy.limit[i].soft && r->limit[i].hard == zy.limit[i].hard)
+            continue;
+        struct rlimit limit = {r->limit[i].soft, r->limit[i].hard};
+        if (setrlimit((__rlimit_resource_t)i, &limit) < 0)
+            return wf_err_sys(err, "setrlimit", "a limit of the caller");
+    }
+    if (r->nice != zy.nice && setpriority(PRIO_PROCESS, 0, r->nice) < 0)
+        return wf_err_sys(err, "setpriority", "the caller's niceness");
+    if (r->sched != SCHED_OTHER) {
+        struct sched_param param = {0};
+        if (sched_setscheduler(0, r->sched, &param) < 0)
+            return wf_err_sys(err, "sched_setscheduler", "the caller's class");
+    }
+    if (r->ioprio != 0 && syscall(SYS_ioprio_set, 1, 0, r->ioprio) < 0)
+        return wf_err_sys(err, "ioprio_set", "the caller's priority");
+    if ((r->cpus.size != zy.cpus_size || memcmp(r->cpus.data, zy.cpus, zy.cpus_size) != 0) &&
+        syscall(SYS_sched_setaffinity, 0, r->cpus.size, r->cpus.data) < 0)
+        return wf_err_sys(err, "sched_setaffinity", "the caller's CPUs");
+    return 0;
+}
+
+/* C's environ points into the request, in the caller's order; os.environ is the same dict with the same entries. */
+int zy_setup_environment(struct zy_job *job, struct wf_err *err)
+{
+    zy_changes_apply(job);
+    environ = job->envp;
+    PyDict_Clear(zp.environ_data);
+    for (char **e = job->envp; *e != NULL; e++) {
+        const char *eq = strchr(*e, '=');
+        if (eq == NULL)
+            continue;
+        PyObject *key = PyBytes_FromStringAndSize(*e, eq - *e);
+        PyObject *value = PyBytes_FromString(eq + 1);
+        int failed = key == NULL || value == NULL;
+        if (!failed && PyDict_GetItemWithError(zp.environ_data, key) == NULL) /* the first counts */
+            failed = PyErr_Occurred() != NULL || PyDict_SetItem(zp.environ_data, key, value) < 0;
+        Py_XDECREF(key);
+        Py_XDECREF(value);
+        if (failed)
+            return python_error(err, "os.environ");
+    }
+    return 0;
+}
+
+static int set_list(const char *name, PyObject *list)
+{
+    int failed = list == NULL || PyErr_Occurred() || PyDict_SetItemString(zp.sys_dict, name, list) < 0;
+    Py_XDECREF(list);
+    return failed ? -1 : 0;
+}
+
+static int append_fs(PyObject *list, const char *text)
+{
+    PyObject *item = PyUnicode_DecodeFSDefault(text);
+    int failed = item == NULL || PyList_Append(list, item) < 0;
+    Py_XDECREF(item);
+    return failed ? -1 : 0;
+}
+
+static int step_arguments(struct zy_job *job, struct wf_err *err)
+{
+    const struct wf_request *r = &job->request;
+    PyObject *argv = PyList_New(0), *orig = PyList_New(0);
+    if (argv == NULL || orig == NULL)
+        return python_error(err, "sys.argv");
+    const char *first = r->mode == WF_MODE_COMMAND  ? "-c"
+                        : r->mode == WF_MODE_MODULE ? "-m"
+                        : r->target < r->argc       ? job->argv[r->target]
+                                                    : "";
+    int failed = append_fs(argv, first);
+    for (uint32_t i = r->target + 1; i < r->argc && !failed; i++)
+        failed = append_fs(argv, job->argv[i]);
+    char python[PATH_MAX];
+    wf_fmt(python, sizeof python, "%.*s", (int)r->python.size, (const char *)r->python.data);
+    failed = failed || append_fs(orig, python);
+    for (uint32_t i = 1; i < r->argc && !failed; i++)
+        failed = append_fs(orig, job->argv[i]);
+    if (failed || set_list("argv", argv) < 0 || set_list("orig_argv", orig) < 0)
+        return python_error(err, "sys.argv");
+    return 0;
+}
+
+/* As _PyPathConfig_ComputeSysPath0 has it: the directory of the resolved script; '' for -c and stdin; the working
+ * directory for -m. Not decided here for directories and zip files, which are an entry themselves. */
+static void find_path0(struct zy_job *job)
+{
+    char full[PATH_MAX];
+    job->has_path0 = !zp.safe_path;
+    job->path0[0] = '\0';
+    if (zp.safe_path)
+        return;
+    if (job->request.mode == WF_MODE_MODULE) {
+        job->has_path0 = getcwd(job->path0, sizeof job->path0) != NULL;
+        return;
+    }
+    const char *script = job->request.mode == WF_MODE_SCRIPT                   ? job->text
+                         : job->request.mode == WF_MODE_STDIN &&
+                                 job->request.target < job->request.argc ? "-"
+                                                                               : NULL;
+    if (script == NULL)
+        return;
+    if (realpath(script, full) != NULL)
+        script = full;
+    const char *slash = strrchr(script, '/');
+    size_t size = slash == NULL ? 0 : slash == script ? 1 : (size_t)(slash - script);
+    wf_fmt(job->path0, sizeof job->path0, "%.*s", (int)size, script);
+}
+
+static int step_path(struct zy_job *job, struct wf_err *err)
+{
+    find_path0(job);
+    int importer = job->request.mode == WF_MODE_SCRIPT ? zy_run_find_importer(job) : 0;
+    if (importer < 0)
+        return python_error(err, "PyImport_GetImporter");
+    job->importer = importer > 0;
+    if (job->importer || !job->has_path0)
+        return 0; /* run.c inserts an importable path, even when path 0 is off */
+    PyObject *path0 = PyUnicode_DecodeFSDefault(job->path0);
+    int failed = path0 == NULL || PyList_Insert(zp.path, 0, path0) < 0;
+    Py_XDECREF(path0);
+    return failed ? python_error(err, "sys.path") : 0;
+}
+
+/* Python knows a signal's disposition from when it started; both its table and the kernel's follow the caller's.
+ * Python itself ignores SIGPIPE and SIGXFSZ and handles SIGINT, unless that was ignored. */
+static int step_signals(const struct zy_job *job, struct wf_err *err)
+{
+    uint64_t ignored = job->request.sig_ignored;
+    for (int sig = 1; sig < 65 && ignored >> (sig - 1); sig++) {
+        if (!((ignored >> (sig - 1)) & 1) || sig == SIGPIPE || sig == SIGXFSZ || sig == SIGKILL ||
+            sig == SIGSTOP || (sig >= 32 && sig < SIGRTMIN))
+            continue;
+        PyObject *done = PyObject_CallFunction(zp.signal_signal, "iO", sig, zp.sig_ign);
+        if (done == NULL)
+            return python_error(err, "signal.signal");
+        Py_DECREF(done);
+    }
+    uint64_t mask = job->rehearsal ? UINT64_MAX : job->request.sig_blocked;
+    if (syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask) < 0)
+        return wf_err_sys(err, "rt_sigprocmask", "the caller's mask");
+    return 0;
+}
+
+unsigned zy_setup(struct zy_job *job, struct wf_err *err)
+{
+    char name[256];
+    if (step_descriptors(job, err) < 0)
+        return WF_WHY_SETUP;
+    if (!job->rehearsal && step_identity(job, err) < 0)
+        return WF_WHY_SETUP;
+    if (zy_setup_environment(job, err) < 0 || step_arguments(job, err) < 0 || step_path(job, err) < 0)
+        return WF_WHY_SETUP;
+    if (zy_shadowed(job, name, sizeof name))
+        return wf_err_msg(err, "%s/%s hides a preloaded module", job->path0, name), WF_WHY_SHADOW;
+    if (zy_stdio_take(job) < 0)
+        return python_error(err, "sys.stdout"), WF_WHY_SETUP;
+    if (step_signals(job, err) < 0)
+        return WF_WHY_SETUP;
+    return 0;
+}
+
+void zy_forget_path(const struct zy_job *job)
+{
+    PyObject *cache = zp_get(zp.sys_dict, "path_importer_cache");
+    if (cache != NULL && zp_get(cache, job->script) != NULL && PyDict_DelItemString(cache, job->script) < 0)
+        PyErr_Clear();
+    if (job->has_path0 && PySequence_DelItem(zp.path, 0) < 0)
+        PyErr_Clear();
+}

@@ -1,0 +1,135 @@
+/* Does a request suit this zygote? Nothing is touched here, so that another route can still be tried. */
+#include "zygote/zygote.h"
+#include "zygote/python.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define NOT_PYC "the program is a .pyc file"
+
+/* Only what cannot be reached from here: soft limits and lower hard limits can. */
+static unsigned suits_limits(const struct wf_request *r, struct wf_err *err)
+{
+    for (unsigned i = 0; i < WF_LIMITS; i++) {
+        if (r->limit[i].hard > zy.limit[i].hard && zy.place.uid[1] != 0) {
+            wf_err_msg(err, "hard limit %u is higher than the zygote's", i);
+            return WF_WHY_LIMITS;
+        }
+    }
+    /* What is preloaded takes room that the program would have had under such a limit. */
+    if (r->limit[RLIMIT_AS].soft != UINT64_MAX || r->limit[RLIMIT_DATA].soft != UINT64_MAX) {
+        wf_err_msg(err, "the address space is limited");
+        return WF_WHY_LIMITS;
+    }
+    if (r->nice < zy.nice && zy.place.uid[1] != 0) {
+        wf_err_msg(err, "nice value %d is below the zygote's", (int)r->nice);
+        return WF_WHY_LIMITS;
+    }
+    if (r->sched != SCHED_OTHER && r->sched != SCHED_BATCH && r->sched != SCHED_IDLE) {
+        wf_err_msg(err, "scheduling class %d", (int)r->sched);
+        return WF_WHY_LIMITS;
+    }
+    return 0;
+}
+
+/* A script is a regular file or a directory; what cannot be opened gets python's own message from us. */
+static unsigned suits_program(const struct zy_job *job, struct wf_err *err)
+{
+    unsigned first = 0;
+    for (unsigned i = 0; i < 3; i++)
+        first += (job->request.stdio >> i) & 1;
+    if (job->request.mode == WF_MODE_STDIN) {
+        struct zy_stdkind kind;
+        if (!(job->request.stdio & 1))
+            return wf_err_msg(err, "the program is on a closed stdin"), WF_WHY_PROGRAM;
+        zy_stdio_measure(job->fds[0], &kind);
+        return kind.tty ? (wf_err_msg(err, "interactive"), WF_WHY_PROGRAM) : 0;
+    }
+    if (job->request.mode != WF_MODE_SCRIPT)
+        return 0;
+    struct stat st;
+    if (fstatat(job->fds[first], job->text, &st, 0) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return wf_err_msg(err, "%s is neither a file nor a directory", job->text), WF_WHY_PROGRAM;
+    size_t size = strlen(job->text);
+    if (size >= 4 && strcmp(job->text + size - 4, ".pyc") == 0)
+        return wf_err_msg(err, NOT_PYC), WF_WHY_PROGRAM;
+    return 0;
+}
+
+unsigned zy_suits(struct zy_job *job, struct wf_err *err)
+{
+    const struct wf_request *r = &job->request;
+    const char *name;
+    if (memcmp(r->key, zy.key, WF_KEY_SIZE) != 0)
+        return wf_err_msg(err, "another context key"), WF_WHY_KEY;
+    if (memcmp(&r->place, &zy.place, sizeof zy.place) != 0)
+        return wf_err_msg(err, "other ids, namespaces, root or capabilities"), WF_WHY_PLACE;
+    if (zy_watch_dirty())
+        return wf_err_msg(err, "a watched directory has changed"), WF_WHY_STALE;
+    if (!zy_inputs_match(r, &name))
+        return wf_err_msg(err, "environment: %s differs", name), WF_WHY_INPUTS;
+    unsigned why = suits_limits(r, err);
+    if (why != 0)
+        return why;
+    unsigned stdio_fds = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        if (!((r->stdio >> i) & 1))
+            continue;
+        zy_stdio_measure(job->fds[stdio_fds++], &job->kinds[i]);
+        if (job->kinds[i].type == S_IFDIR || job->kinds[i].type == 0)
+            return wf_err_msg(err, "descriptor %u is a directory or unreadable", i), WF_WHY_PROGRAM;
+    }
+    return suits_program(job, err);
+}
+
+/* The name that an import would look for when it meets directory entry `name`: up to the first dot. */
+static bool hides(const char *name)
+{
+    size_t size = strcspn(name, ".");
+    if (size == 0 || (name[size] == '.' && strcmp(name + size, ".py") != 0 &&
+                      strcmp(name + size, ".pyc") != 0 && strstr(name + size, ".so") == NULL))
+        return false;
+    PyObject *module = PyUnicode_DecodeFSDefaultAndSize(name, (Py_ssize_t)size);
+    bool found = module != NULL && PyDict_GetItemWithError(zp.modules, module) != NULL &&
+                 PyDict_GetItemWithError(zp.bare_modules, module) == NULL;
+    Py_XDECREF(module);
+    PyErr_Clear();
+    return found;
+}
+
+struct dirent64_kernel { /* linux_dirent64; glibc hides the call behind opendir */
+    uint64_t ino;
+    int64_t off;
+    uint16_t reclen;
+    uint8_t type;
+    char name[];
+};
+
+bool zy_shadowed(const struct zy_job *job, char *ret_name, size_t size)
+{
+    _Alignas(8) static char buffer[32768];
+    if (!job->has_path0 || job->importer || PyDict_Size(zp.modules) <= PyDict_Size(zp.bare_modules))
+        return false;
+    int dir = open(job->path0[0] ? job->path0 : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return false; /* python could not list it either */
+    bool found = false;
+    long got;
+    while (!found && (got = syscall(SYS_getdents64, dir, buffer, sizeof buffer)) > 0) {
+        for (long at = 0; at < got && !found;) {
+            const struct dirent64_kernel *d = (const void *)(buffer + at);
+            found = hides(d->name);
+            if (found)
+                wf_fmt(ret_name, size, "%s", d->name);
+            at += d->reclen;
+        }
+    }
+    close(dir);
+    return found;
+}

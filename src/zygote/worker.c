@@ -1,0 +1,309 @@
+/* A worker: rehearses, waits for one request, and becomes the caller's program. */
+#include "zygote/zygote.h"
+#include "zygote/python.h"
+
+#include "base/io.h"
+#include "channel/channel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define POINTERS 1024    /* argv and envp that need no allocation */
+#define RECEIVE_MS 5000  /* a client sends its request at once or not at all */
+
+static uint8_t storage[WF_INLINE_MAX + 4096]; /* the request; argv and environ stay in it for life */
+static const char *argv_storage[POINTERS];
+static char *envp_storage[POINTERS];
+static struct wf_message message;
+static struct zy_job job;
+static atomic_int child_hook_connection = -1; /* what a child of the program must close, -1: nothing */
+
+/* A child must not hold the connection: its client's death is none of the child's business, nor is the status. */
+static void close_in_child(void)
+{
+    int fd = atomic_exchange(&child_hook_connection, -1);
+    struct stat st;
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_ino == job.connection_ino)
+        close(fd);
+    job.connection = -1;
+}
+
+static uint64_t own_start_time(void)
+{
+    char text[1024];
+    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    wf_close(&fd);
+    if (got <= 0)
+        return 0;
+    text[got] = '\0';
+    char *at = strrchr(text, ')'); /* the name may hold anything; field 22 counts from behind it */
+    for (int field = 2; at != NULL && field < 22; field++)
+        at = strchr(at + 1, ' ');
+    return at ? strtoull(at + 1, NULL, 10) : 0;
+}
+
+/* Points argv and envp into the request's strings. The codec has checked that there are that many. */
+static bool point(struct zy_job *j)
+{
+    const struct wf_request *r = &j->request;
+    size_t envc = (size_t)r->envc + zy_changes_room() + 1;
+    const char **argv = r->argc < POINTERS ? argv_storage : malloc((r->argc + 1) * sizeof *argv);
+    char **envp = envc < POINTERS ? envp_storage : malloc((envc + 1) * sizeof *envp);
+    if (argv == NULL || envp == NULL)
+        return false;
+    char *s = (char *)(uintptr_t)r->strings.data;
+    for (uint32_t i = 0; i < r->argc; i++, s += strlen(s) + 1)
+        argv[i] = s;
+    argv[r->argc] = NULL;
+    for (uint32_t i = 0; i < r->envc; i++, s += strlen(s) + 1)
+        envp[i] = s;
+    envp[r->envc] = NULL;
+    j->argv = argv;
+    j->envp = envp;
+    j->text = r->target < r->argc ? argv[r->target] + r->target_offset : NULL;
+    return true;
+}
+
+static void say_unsuitable(int fd, unsigned why, const struct wf_err *err)
+{
+    uint8_t text_storage[512];
+    struct wf_buf out;
+    wf_buf_init_fixed(&out, text_storage, sizeof text_storage);
+    struct wf_text m = {why, {(const uint8_t *)err->text, (uint32_t)strlen(err->text)}};
+    if (wf_encode_text(&out, &m)) {
+        struct iovec iov = {out.data, out.size};
+        wf_channel_send(fd, WF_UNSUITABLE, 0, &iov, 1, NULL, 0, NULL);
+    }
+    atomic_fetch_add(&zy.shared->refused, 1);
+}
+
+/* From here on nothing is ever retried. The kernel kills us when the client's end of the connection closes: the
+ * client never writes after its request, so the only event to come is its death. */
+static void say_started(struct zy_job *j)
+{
+    uint8_t small[32];
+    struct wf_buf out;
+    struct stat st;
+    wf_buf_init_fixed(&out, small, sizeof small);
+    struct wf_started m = {(uint32_t)j->owner, zy.cookie};
+    wf_encode_started(&out, &m);
+    struct iovec iov = {out.data, out.size};
+    fstat(j->connection, &st);
+    j->connection_ino = st.st_ino;
+    fcntl(j->connection, F_SETOWN, j->owner);
+    fcntl(j->connection, F_SETSIG, SIGKILL);
+    fcntl(j->connection, F_SETFL, O_ASYNC);
+    if (wf_channel_send(j->connection, WF_STARTED, 0, &iov, 1, &j->pidfd, 1, NULL) < 0)
+        _exit(1); /* the client has gone: nobody wants this program */
+    char byte;
+    if (recv(j->connection, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+        _exit(1); /* it went before O_ASYNC was on */
+    wf_close(&j->pidfd);
+    atomic_store(&child_hook_connection, j->connection);
+}
+
+/* Decodes what was received into `j`; NULL or what is wrong. */
+static const char *decode(struct zy_job *j, const struct wf_message *m)
+{
+    if (m->header.type != WF_RUN)
+        return "not a run";
+    const char *wrong = wf_decode_request(m->payload, m->header.size, &j->request);
+    if (wrong == NULL && wf_request_nfds(WF_RUN, &j->request) != (int)m->nfds)
+        wrong = "descriptor count";
+    if (wrong == NULL && !point(j))
+        wrong = "out of memory";
+    return wrong;
+}
+
+/* What a program must not find open. */
+static void close_zygote_fds(void)
+{
+    wf_close(&zy.listen);
+    wf_close(&zy.wake);
+    wf_close(&zy.refill);
+    wf_close(&zy.watch);
+}
+
+/* One attempt to serve the connection. Returns when it was refused with nothing touched. */
+static void serve(int connection)
+{
+    struct wf_err err = {0};
+    job = (struct zy_job){.connection = connection, .pidfd = zy.own_pidfd, .owner = zy.own_pid};
+    if (wf_channel_check_peer(connection, NULL, &err) < 0 ||
+        wf_channel_receive(connection, &message, storage, sizeof storage, RECEIVE_MS, &err) <= 0)
+        return;
+    const char *wrong = decode(&job, &message);
+    job.fds = message.fds;
+    job.nfds = message.nfds;
+    unsigned why = 0;
+    if (wrong != NULL) {
+        wf_err_msg(&err, "bad request: %s", wrong);
+        why = WF_WHY_SETUP;
+    } else {
+        why = zy_suits(&job, &err);
+    }
+    if (why != 0) {
+        say_unsuitable(connection, why, &err);
+        wf_message_done(&message);
+        return;
+    }
+    memcpy(zy.shared->kinds, job.kinds, sizeof job.kinds);
+    prctl(PR_SET_PDEATHSIG, 0); /* from here on the program's life is its client's, not the zygote's */
+    close_zygote_fds();
+    why = zy_setup(&job, &err);
+    if (why != 0) { /* this process is half somebody else's now */
+        say_unsuitable(job.connection, why, &err);
+        _exit(0);
+    }
+    atomic_fetch_add(&zy.shared->served, 1);
+    atomic_store(&zy.shared->last_us, wf_now_us());
+    say_started(&job);
+    zy_run(&job);
+    zy_finish(&job);
+}
+
+/* Takes this worker out of the pool; wakes the zygote at once only when that was the last. */
+static bool take(unsigned slot)
+{
+    int expected = ZY_WAITING;
+    if (!atomic_compare_exchange_strong(&zy.shared->state[slot], &expected, ZY_TAKEN))
+        return false; /* the zygote is about to kill us: idle for long */
+    uint64_t one = 1;
+    if (atomic_fetch_sub(&zy.shared->waiting, 1) <= 1) {
+        if (write(zy.wake, &one, sizeof one) < 0)
+            return true; /* it will notice at our end */
+    } else {
+        struct itimerspec after = {.it_value = {0, ZY_REFILL_US * 1000L}};
+        timerfd_settime(zy.refill, 0, &after, NULL);
+    }
+    return true;
+}
+
+/* Random generators that would otherwise be the same in every worker. `random` reseeds itself after a fork. */
+static void reseed(void)
+{
+    PyObject *mtrand = zp_get(zp.modules, "numpy.random.mtrand");
+    PyObject *done = mtrand ? PyObject_CallMethod(mtrand, "seed", NULL) : NULL;
+    Py_XDECREF(done);
+    PyErr_Clear();
+}
+
+static void become_standby(unsigned slot)
+{
+    struct sched_param param = {0};
+    zy.own_pid = getpid();
+    setsid(); /* a group of its own: os.kill(0, …) must not reach the zygote */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != zy.zygote_pid)
+        _exit(0); /* it died before the line above */
+    zy_heap_worker();
+    if (zy.idle_reversible && !zy.hurried)
+        sched_setscheduler(0, SCHED_IDLE, &param);
+    wf_close(&zy.control);
+    wf_close(&zy.ctl_listen);
+    wf_close(&zy.signals);
+    for (unsigned i = 0; i < sizeof zy.ctl / sizeof *zy.ctl; i++)
+        wf_close(&zy.ctl[i]);
+    zy.cookie = own_start_time();
+    atomic_store(&zy.shared->cookie[slot], zy.cookie);
+    zy.own_pidfd = wf_move_fd((int)syscall(SYS_pidfd_open, zy.own_pid, 0), ZY_FD_BASE);
+    pthread_atfork(NULL, NULL, close_in_child);
+}
+
+_Noreturn void zy_worker_main(unsigned slot)
+{
+    struct sched_param param = {0};
+    become_standby(slot);
+    zy_rehearse();
+    struct zy_stdkind kinds[3];
+    memcpy(kinds, zy.shared->kinds, sizeof kinds);
+    if (zy.own_pidfd < 0 || zp_main_reset() < 0 || zy_stdio_prepare(kinds) < 0)
+        _exit(3);
+    reseed();
+    sched_setscheduler(0, SCHED_OTHER, &param);
+    atomic_store(&zy.shared->state[slot], ZY_WAITING);
+    uint64_t one = 1;
+    if (atomic_fetch_add(&zy.shared->waiting, 1) == 0 && write(zy.wake, &one, sizeof one) < 0)
+        _exit(4);
+    for (;;) {
+        int connection = accept4(zy.listen, NULL, NULL, SOCK_CLOEXEC);
+        if (connection < 0 && (errno == EINTR || errno == ECONNABORTED))
+            continue;
+        if (connection < 0)
+            _exit(5);
+        if (!take(slot))
+            _exit(0);
+        connection = wf_move_fd(connection, ZY_FD_BASE);
+        serve(connection);
+        close(connection); /* refused, with nothing touched: as good as new */
+        atomic_store(&zy.shared->state[slot], ZY_WAITING);
+        atomic_fetch_add(&zy.shared->waiting, 1);
+    }
+}
+
+static void dev_null(int *ret)
+{
+    *ret = open("/dev/null", O_RDWR | O_CLOEXEC);
+}
+
+/* Sends the request it was warmed with to itself and runs it, as far as that can be done without consequences. Every
+ * page that a real run will write is copied now, while nobody waits. */
+void zy_rehearse(void)
+{
+    int pair[2], fds[4];
+    struct wf_err err;
+    struct wf_buf head;
+    struct wf_request r = zy.request;
+    r.stdio = 7;
+    r.sig_ignored = 0;
+    r.fdnums.size = 0;
+    wf_buf_init_fixed(&head, storage + sizeof storage / 2, sizeof storage / 2);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 || !wf_encode_request(&head, &r))
+        _exit(6);
+    for (int i = 0; i < 3; i++)
+        dev_null(&fds[i]);
+    fds[3] = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    struct iovec iov[2] = {{head.data, head.size}, {(void *)(uintptr_t)r.strings.data, r.strings.size}};
+    job = (struct zy_job){.connection = -1, .pidfd = -1, .rehearsal = true, .owner = zy.own_pid};
+    if (r.strings.size > WF_INLINE_MAX / 2 || /* a huge one: its memfd would not be what a run uses */
+        wf_channel_send(pair[0], WF_RUN, 0, iov, 2, fds, 4, &err) < 0 ||
+        wf_channel_receive(pair[1], &message, storage, sizeof storage, RECEIVE_MS, &err) <= 0 ||
+        decode(&job, &message) != NULL) {
+        close(pair[0]), close(pair[1]);
+        return;
+    }
+    for (int i = 0; i < 4; i++)
+        close(fds[i]);
+    job.fds = message.fds;
+    job.nfds = message.nfds;
+    job.request.mode = WF_MODE_COMMAND;
+    job.text = "print('')";
+    for (int i = 0; i < 3; i++)
+        zy_stdio_measure(job.fds[i], &job.kinds[i]);
+    if (zy_setup(&job, &err) != 0)
+        _exit(7);
+    zy_run(&job);
+    char script[600];
+    wf_fmt(script, sizeof script, "%s/rehearse.py", zy.libdir);
+    job.text = script;
+    job.request.mode = WF_MODE_SCRIPT;
+    if (zy_run_find_importer(&job) == 0)
+        zy_run(&job);
+    zy_forget_path(&job);
+    zy_finish_rehearse(&job);
+    close(pair[0]);
+    close(pair[1]);
+}

@@ -1,0 +1,202 @@
+/* The zygote: an interpreter that has warmed up, and the standby workers it forks.
+ *
+ * One `struct zygote` per process. A zygote's loop (loop.c) forks workers (fork.c); a worker rehearses, accepts one
+ * request (worker.c), checks that it suits (suit.c), sets the process up as the caller's (setup.c, stdio.c), runs the
+ * program (run.c) and finishes it (finish.c). Warm-up is in warmup.c, heap.c, inputs.c and watch.c; python.c holds what
+ * is looked up in the interpreter once. */
+#pragma once
+
+#include "base/err.h"
+#include "base/place.h"
+#include "wire/wire.h"
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define ZY_SLOTS 4096        /* workers alive at once */
+#define ZY_STANDBY 2         /* two serve gaps of 5 ms */
+#define ZY_STANDBY_MAX 4     /* while a burst lasts */
+#define ZY_ENDED 4096        /* wait statuses kept */
+#define ZY_FD_BASE 700       /* our own descriptors live up here, away from the program's */
+#define ZY_REFILL_US 20000   /* a run that lasts longer is replaced before it ends */
+
+/* What kind of file a standard stream is: decides how its Python objects are built. */
+struct zy_stdkind {
+    uint32_t type;    /* S_IFMT bits, 0: closed */
+    uint32_t blksize;
+    uint32_t tty;
+    uint32_t moved;   /* seekable and not at offset 0 */
+};
+
+enum zy_state { ZY_FREE, ZY_REHEARSING, ZY_WAITING, ZY_TAKEN };
+
+/* Shared by a zygote and its workers (MAP_SHARED, anonymous). */
+struct zy_shared {
+    atomic_int waiting;            /* standbys in accept() */
+    atomic_ullong served, refused;
+    atomic_llong last_us;
+    struct zy_stdkind kinds[3];    /* of the last run: what standbys prepare for */
+    atomic_int state[ZY_SLOTS];    /* enum zy_state */
+    atomic_ullong cookie[ZY_SLOTS]; /* start time of that worker */
+};
+
+struct zy_worker {
+    pid_t pid; /* 0: the slot is free */
+};
+
+struct zy_ended {
+    pid_t pid;
+    uint64_t cookie;
+    int status; /* as wait() gives it */
+};
+
+struct zygote {
+    char rundir[80];
+    char libdir[512];
+    uint8_t key[WF_KEY_SIZE];
+    unsigned variant;
+    bool serving, retiring;
+    bool base;                 /* came from exec, not from another zygote */
+    struct wf_place place;
+    struct wf_limit limit[WF_LIMITS];
+    int nice;
+    uint8_t cpus[WF_MAX_CPUS_BYTES];
+    unsigned cpus_size;
+    bool idle_reversible;      /* SCHED_IDLE can be left again */
+
+    int control, ctl_listen, listen, signals, wake, refill, watch; /* descriptors, -1 when closed */
+    int ctl[8];                /* accepted connections on the .ctl socket */
+    struct zy_shared *shared;
+    struct zy_worker worker[ZY_SLOTS];
+    struct zy_ended ended[ZY_ENDED];
+    unsigned ended_next;
+    unsigned target;           /* standbys wanted */
+    bool fork_failing, ready_told, stats_due;
+    char version[32];          /* of python */
+    unsigned early_deaths;     /* of standbys, in a row */
+    unsigned long long served_told;
+    pid_t zygote_pid;
+
+    pid_t own_pid;             /* in a worker: */
+    int own_pidfd;
+    uint64_t cookie;
+    unsigned slot;
+    bool hurried;              /* somebody waits for it: rehearse at ordinary priority */
+
+    uint8_t *request_data;     /* the request it was made from; owned */
+    size_t request_size;
+    struct wf_request request;
+};
+
+extern struct zygote zy; /* the one of this process */
+
+/* loop.c: serves until retired; returns only in a new worker (true) or candidate (false). */
+bool zy_loop(void);
+/* Sends a text message on the control channel; nothing happens when there is none. */
+void zy_tell(enum wf_type type, unsigned code, const char *text);
+void zy_tell_ready(void);
+/* Opens the sockets of `key`.`variant` and starts to serve. */
+int zy_open(struct wf_err *err);
+void zy_stop_serving(const char *reason);
+void zy_kill_standbys(void);
+/* Forgets what belonged to the base zygote it was forked from. */
+void zy_become_candidate(void);
+/* Takes over a WF_SPAWN: the request and, as its descriptor, the control socket of the zygote to be. */
+struct wf_message;
+int zy_adopt_request(struct wf_message *m, struct wf_err *err);
+
+/* Answers who asked for that worker. */
+void zy_answer(const struct zy_ended *ended);
+
+/* fork.c */
+enum zy_forked { ZY_PARENT, ZY_CHILD, ZY_FORK_FAILED };
+/* Forks with Python's own hooks. May return twice. */
+enum zy_forked zy_fork(pid_t *ret_pid, struct wf_err *err);
+/* Forks standbys until `target` wait. Returns true in a new worker. */
+bool zy_refill(bool urgent);
+void zy_reap(void);
+unsigned zy_count(enum zy_state state);
+
+/* worker.c: never returns. */
+_Noreturn void zy_worker_main(unsigned slot);
+/* One run in rehearsal: everything but the program's own effects. */
+void zy_rehearse(void);
+
+struct zy_job {
+    struct wf_request request;
+    const char *const *argv;  /* argc + 1 pointers into request.strings */
+    char **envp;              /* envc + zy_changes_room() + 1 pointers */
+    const char *text;         /* argv[target] + target_offset, or NULL */
+    int connection, pidfd;    /* -1 in rehearsal */
+    pid_t owner;              /* the worker: children that the program forks end without sending a status */
+    uint64_t connection_ino;  /* st_ino of the connection: proves later that it is still that socket */
+    int *fds;                 /* received descriptors in the order of the message */
+    unsigned nfds;
+    bool rehearsal;
+    struct zy_stdkind kinds[3];
+    char path0[4096];         /* sys.path[0] */
+    char script[4096];        /* absolute, for WF_MODE_SCRIPT */
+    bool has_path0, importer; /* importer: the script is a directory or zip with __main__ */
+    unsigned status_kind, status_value;
+};
+
+/* setup.c: takes back what finding a script's path left in sys.path and its caches. */
+void zy_forget_path(const struct zy_job *job);
+
+/* suit.c: 0, or an enum wf_reason with text. Touches nothing. */
+unsigned zy_suits(struct zy_job *job, struct wf_err *err);
+/* After set-up of directory and path: does a file beside the script hide something preloaded? */
+bool zy_shadowed(const struct zy_job *job, char *ret_name, size_t size);
+
+/* setup.c: makes this process the caller's. 0, or an enum wf_reason with text. */
+unsigned zy_setup(struct zy_job *job, struct wf_err *err);
+/* The step for the environment alone: C's environ is job->envp then, and os.environ the same. */
+int zy_setup_environment(struct zy_job *job, struct wf_err *err);
+
+/* stdio.c */
+int zy_stdio_init(void);                           /* at warm-up: finds the stream objects */
+int zy_stdio_prepare(const struct zy_stdkind kinds[3]); /* builds them for such files, on dummies */
+void zy_stdio_measure(int fd, struct zy_stdkind *ret);
+int zy_stdio_take(const struct zy_job *job);       /* after dup2: fits the objects to the real files */
+
+/* changes.c: what warming up did to the environment (PEP 538's LC_CTYPE; a module that sets variables). */
+int zy_changes_find(const struct wf_request *request, struct wf_err *err);
+void zy_changes_apply(struct zy_job *job); /* to job->envp, which has room */
+unsigned zy_changes_room(void);            /* how many entries may be added */
+
+/* run.c: runs the program; the answer is in job->status_*. */
+void zy_run(struct zy_job *job);
+/* 1: the script is a directory or zip file to import __main__ from; 0: it is not; -1 with an exception. Fills
+ * job->script. */
+int zy_run_find_importer(struct zy_job *job);
+/* An exception ended the program: prints it as python does and sets the status. */
+void zy_run_exception(struct zy_job *job);
+
+/* finish.c: ends the program as python would have, sends the status, and exits. */
+_Noreturn void zy_finish(struct zy_job *job);
+void zy_finish_rehearse(struct zy_job *job);
+
+/* heap.c */
+int zy_heap_init(void);   /* huge-page arenas; as early as possible */
+void zy_heap_freeze(void);
+void zy_heap_worker(void);    /* after fork, in a worker: new memory is ordinary, collection as before */
+void zy_heap_candidate(void); /* after fork, in a candidate */
+
+/* inputs.c: environment variables consulted while warming up. */
+int zy_inputs_collect(struct wf_err *err);                 /* names that C code asked for, from _getenv.so */
+void zy_inputs_record(bool on);
+void zy_inputs_add(const char *name, size_t size);
+void zy_inputs_bind(const struct wf_request *request);     /* fixes their values */
+bool zy_inputs_match(const struct wf_request *request, const char **ret_name);
+
+/* watch.c: files that what is loaded came from. */
+int zy_watch_dir(const char *path, struct wf_err *err);
+bool zy_watch_dirty(void);                 /* something is queued: do not serve */
+const char *zy_watch_read(void);           /* drains; the name of a change that matters, or NULL */
+
+/* warmup.c */
+int zy_warmup_base(struct wf_err *err);    /* after boot: inputs and watches of the bare interpreter */
+/* In a forked candidate: imports what the request names. May fork again and return in a grandchild; leaves
+ * processes whose attempt failed behind. */
+int zy_warmup_preload(struct wf_err *err);
