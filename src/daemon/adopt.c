@@ -1,5 +1,6 @@
-/* Zygotes outlive the daemon that started them. At start, each control socket in the runtime directory is asked to make this
- * daemon its own; the answers come through the loop. Sockets that nobody listens on are removed. */
+/* Zygotes outlive the daemon that started them. At start, each control socket in the runtime
+ * directory is asked to make this daemon its own; the answers come through the loop. Sockets that
+ * nobody listens on are removed. */
 #include "daemon/daemon.h"
 
 #include "base/cleanup.h"
@@ -18,7 +19,8 @@ static int hex_digit(char c) {
 }
 
 /* "KEY.N" or "KEY.N.ctl". */
-static bool parse_route(const char *name, uint8_t ret_key[WF_KEY_SIZE], unsigned *ret_variant, bool *ret_control) {
+static bool parse_route(const char *name, uint8_t ret_key[WF_KEY_SIZE], unsigned *ret_variant,
+                        bool *ret_control) {
     for (int i = 0; i < 2 * WF_KEY_SIZE; i++) {
         int digit = hex_digit(name[i]);
         if (digit < 0)
@@ -48,7 +50,8 @@ static int connect_now(const struct daemon *d, const char *name, struct wf_err *
     return wf_steal_fd(&fd);
 }
 
-static void adopt(struct daemon *d, const char *name, const uint8_t key[WF_KEY_SIZE], unsigned variant) {
+static void adopt(struct daemon *d, const char *name, const uint8_t key[WF_KEY_SIZE],
+                  unsigned variant) {
     static const uint8_t unknown[WF_KEY_SIZE];
     struct wf_err err;
     int fd = connect_now(d, name, &err);
@@ -73,7 +76,8 @@ static void adopt(struct daemon *d, const char *name, const uint8_t key[WF_KEY_S
     wd_zygote_event(d, z, ZE_ADOPT);
 }
 
-/* A run socket's listener may be busy, but it is there; connecting to one that is would use up a standby. */
+/* A run socket's listener may be busy, but it is there; connecting to one that is would use up a
+ * standby. */
 static bool has_control(const struct daemon *d, const uint8_t key[WF_KEY_SIZE], unsigned variant) {
     char name[48];
     wf_route_name(key, variant, true, name);
@@ -91,7 +95,8 @@ void wd_adopt_all(struct daemon *d) {
     uint8_t key[WF_KEY_SIZE];
     unsigned variant;
     bool control;
-    for (int pass = 0; pass < 2; pass++) { /* control sockets first: a dead one takes its run socket along */
+    for (int pass = 0; pass < 2;
+         pass++) { /* control sockets first: a dead one takes its run socket along */
         DIR *dir = opendir(d->rundir);
         for (struct dirent *entry; dir && (entry = readdir(dir));) {
             if (!parse_route(entry->d_name, key, &variant, &control))

@@ -25,9 +25,10 @@ int wd_pid_watch(struct daemon *d, struct wd_zygote *z, struct wf_err *err) {
 
 void wd_exit_ready(struct daemon *d, void *owner) {
     struct wd_zygote *z = owner;
-    wd_reap(d);                       /* a child's status, with its event */
+    wd_reap(d); /* a child's status, with its event */
     if (z->exit.fd >= 0 && z->state < ZS_FAILED)
-        wd_zygote_event(d, z, ZE_EXIT); /* not our child: adopted, or another process of the user's reaps it */
+        wd_zygote_event(
+            d, z, ZE_EXIT); /* not our child: adopted, or another process of the user's reaps it */
     wd_unwatch(d, &z->exit);
 }
 
@@ -61,7 +62,8 @@ static const char *take_ready(struct daemon *d, struct wd_zygote *z, const struc
     set_text(&z->preload, &m->preload);
     set_text(&z->init, &m->init);
     set_text(&z->version, &m->version);
-    /* Only bases have neither; for an adopted zygote the base's key is not known, nor needed any more. */
+    /* Only bases have neither; for an adopted zygote the base's key is not known, nor needed any
+     * more. */
     if (z->state == ZS_ADOPTING && m->name.size + m->preload.size == 0)
         memcpy(z->base_key, z->key, WF_KEY_SIZE);
     wd_zygote_event(d, z, ZE_READY);
@@ -84,10 +86,12 @@ void wd_zygote_note(struct wd_zygote *z, const char *text, size_t size) {
         z->notes[z->note_count++] = copy;
 }
 
-static const char *take_text(struct daemon *d, struct wd_zygote *z, enum wf_type type, const struct wf_text *m) {
+static const char *take_text(struct daemon *d, struct wd_zygote *z, enum wf_type type,
+                             const struct wf_text *m) {
     char label[160], text[400];
     wd_zygote_label(z, label, sizeof label);
-    wf_fmt(text, sizeof text, "%.*s", (int)(m->text.size < 390 ? m->text.size : 390), (const char *)m->text.data);
+    wf_fmt(text, sizeof text, "%.*s", (int)(m->text.size < 390 ? m->text.size : 390),
+           (const char *)m->text.data);
     switch (type) {
     case WF_NOTE:
         wf_log(WF_LOG_INFO, "%s: %s", label, text);
@@ -142,8 +146,8 @@ static const char *take(struct daemon *d, struct wd_zygote *z, const struct wf_m
     }
 }
 
-/* Reads what is there. A zygote that lies about the protocol is treated as one that hung up: its name goes, and
- * what runs in it finishes. */
+/* Reads what is there. A zygote that lies about the protocol is treated as one that hung up: its
+ * name goes, and what runs in it finishes. */
 void wd_control_read(struct daemon *d, struct wd_zygote *z) {
     struct wf_message m;
     struct wf_err err;
@@ -164,9 +168,7 @@ void wd_control_read(struct daemon *d, struct wd_zygote *z) {
     }
 }
 
-void wd_control_ready(struct daemon *d, void *owner) {
-    wd_control_read(d, owner);
-}
+void wd_control_ready(struct daemon *d, void *owner) { wd_control_read(d, owner); }
 
 static void end_line(struct wd_zygote *z) {
     if (z->line_size == 0)
@@ -196,6 +198,4 @@ void wd_errors_read(struct daemon *d, struct wd_zygote *z) {
     }
 }
 
-void wd_errors_ready(struct daemon *d, void *owner) {
-    wd_errors_read(d, owner);
-}
+void wd_errors_ready(struct daemon *d, void *owner) { wd_errors_read(d, owner); }

@@ -6,19 +6,21 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The length of the UTF-8 sequence at `s`, 0 when it is none (overlong forms and surrogates are none). */
+/* The length of the UTF-8 sequence at `s`, 0 when it is none (overlong forms and surrogates are
+ * none). */
 static unsigned sequence(const unsigned char *s) {
     unsigned more = s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 1 : s[0] < 0xf0 ? 2 : s[0] < 0xf5 ? 3 : 0;
     for (unsigned i = 1; i <= more; i++)
         if ((s[i] & 0xc0) != 0x80)
             return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-        (s[0] == 0xf4 && s[1] > 0x8f))
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
         return 0;
     return more ? more + 1 : 0;
 }
 
-/* Bytes that are no text become lone surrogates, which Python's os.fsencode turns back into the bytes. */
+/* Bytes that are no text become lone surrogates, which Python's os.fsencode turns back into the
+ * bytes. */
 static void add_string(struct wf_buf *out, const char *text) {
     wf_buf_add(out, "\"", 1);
     for (const unsigned char *s = (const unsigned char *)wd_text(text); *s;) {

@@ -1,4 +1,5 @@
-/* Making processes: python for a base zygote, a candidate out of a ready base; and unmaking one that is not ready. */
+/* Making processes: python for a base zygote, a candidate out of a ready base; and unmaking one
+ * that is not ready. */
 #include "daemon/daemon.h"
 
 #include "base/cleanup.h"
@@ -14,7 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* argv and envp of a base zygote, in one place to free them together; strings point into the request. */
+/* argv and envp of a base zygote, in one place to free them together; strings point into the
+ * request. */
 struct plan {
     char *python, *preload_variable, *tunables_variable, boot[1100], extension[1100];
     char **argv, **envp;
@@ -42,8 +44,9 @@ static const char *value_of(const char *entry, const char *name) {
     return strncmp(entry, name, size) == 0 && entry[size] == '=' ? entry + size + 1 : NULL;
 }
 
-/* The requester's environment, except that two variables are added to; the zygote undoes that by the request. The loader
- * splits LD_PRELOAD at spaces and colons: a libdir with one of these goes without. */
+/* The requester's environment, except that two variables are added to; the zygote undoes that by
+ * the request. The loader splits LD_PRELOAD at spaces and colons: a libdir with one of these goes
+ * without. */
 static int plan_environment(struct daemon *d, struct plan *p, char **strings, uint32_t count) {
     const char *preload = "", *tunables = "", *value;
     char hook[1100];
@@ -58,7 +61,8 @@ static int plan_environment(struct daemon *d, struct plan *p, char **strings, ui
     }
     wf_fmt(hook, sizeof hook, "%s/_getenv.so", d->libdir);
     if (access(hook, R_OK) < 0 || strpbrk(hook, " :")) {
-        wf_log(WF_LOG_WARN, "%s cannot be used: variables that C code consults are not recorded", hook);
+        wf_log(WF_LOG_WARN, "%s cannot be used: variables that C code consults are not recorded",
+               hook);
         hook[0] = '\0';
     }
     p->preload_variable = joined("LD_PRELOAD", hook, ':', preload);
@@ -71,7 +75,8 @@ static int plan_environment(struct daemon *d, struct plan *p, char **strings, ui
     return 0;
 }
 
-static int plan_make(struct daemon *d, struct plan *p, const struct wf_request *r, struct wf_err *err) {
+static int plan_make(struct daemon *d, struct plan *p, const struct wf_request *r,
+                     struct wf_err *err) {
     *p = (struct plan){ 0 };
     p->argv = calloc((size_t)r->options + 4, sizeof *p->argv);
     p->envp = calloc((size_t)r->envc + 3, sizeof *p->envp);
@@ -91,11 +96,13 @@ static int plan_make(struct daemon *d, struct plan *p, const struct wf_request *
         status = plan_environment(d, p, strings + r->argc, r->envc);
     }
     free(strings);
-    return status < 0 ? wf_err_msg(err, "out of memory for the command line of %.*s", (int)r->python.size,
-                                   (const char *)r->python.data) : 0;
+    return status < 0 ? wf_err_msg(err, "out of memory for the command line of %.*s",
+                                   (int)r->python.size, (const char *)r->python.data)
+                      : 0;
 }
 
-/* In the child, between fork and exec: only system calls. Descriptors are first moved out of the way of 0–3. */
+/* In the child, between fork and exec: only system calls. Descriptors are first moved out of the
+ * way of 0–3. */
 static _Noreturn void become_python(const struct plan *p, int control, int errors) {
     sigset_t none;
     setsid(); /* no terminal's signals, and a group of its own to be killed as */
@@ -106,8 +113,8 @@ static _Noreturn void become_python(const struct plan *p, int control, int error
     int null = open("/dev/null", O_RDWR);
     control = fcntl(control, F_DUPFD, 10);
     errors = fcntl(errors, F_DUPFD, 10);
-    if (null < 0 || control < 0 || errors < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(errors, 2) < 0 ||
-        dup2(control, 3) < 0)
+    if (null < 0 || control < 0 || errors < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 ||
+        dup2(errors, 2) < 0 || dup2(control, 3) < 0)
         _exit(127);
     close_range(4, ~0u, 0);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -118,7 +125,8 @@ static _Noreturn void become_python(const struct plan *p, int control, int error
     _exit(127);
 }
 
-static int spawn_python(struct daemon *d, struct wd_zygote *z, const struct plan *p, struct wf_err *err) {
+static int spawn_python(struct daemon *d, struct wd_zygote *z, const struct plan *p,
+                        struct wf_err *err) {
     int pair[2], ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         return wf_err_sys(err, "socketpair", NULL);
@@ -170,7 +178,8 @@ int wd_launch_python(struct daemon *d, struct wd_zygote *z, struct wf_err *err) 
     return status;
 }
 
-int wd_launch_candidate(struct daemon *d, struct wd_zygote *z, struct wd_zygote *base, struct wf_err *err) {
+int wd_launch_candidate(struct daemon *d, struct wd_zygote *z, struct wd_zygote *base,
+                        struct wf_err *err) {
     z->base_id = base->id;
     z->bases_tried |= 1u << base->variant;
     base->used_us = wf_now_us();
@@ -205,8 +214,8 @@ static bool is_zygote(const struct daemon *d, pid_t pid) {
     return pid == getpid();
 }
 
-/* A candidate tells its pid only when it is ready. One that hangs is known by the socket that it, and what it forked,
- * alone hold; this is rare enough to look through /proc. */
+/* A candidate tells its pid only when it is ready. One that hangs is known by the socket that it,
+ * and what it forked, alone hold; this is rare enough to look through /proc. */
 static void kill_holders(const struct daemon *d, ino_t socket) {
     DIR *dir = socket ? opendir("/proc") : NULL;
     for (struct dirent *entry; dir && (entry = readdir(dir));) {

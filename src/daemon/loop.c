@@ -11,8 +11,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-int wd_watch(struct daemon *d, struct wd_watch *w, int fd, void (*ready)(struct daemon *, void *), void *owner,
-             struct wf_err *err) {
+int wd_watch(struct daemon *d, struct wd_watch *w, int fd, void (*ready)(struct daemon *, void *),
+             void *owner, struct wf_err *err) {
     struct epoll_event event = { .events = EPOLLIN, .data.ptr = w };
     if (epoll_ctl(d->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
         wf_err_sys(err, "epoll_ctl", "add");
@@ -23,7 +23,8 @@ int wd_watch(struct daemon *d, struct wd_watch *w, int fd, void (*ready)(struct 
     return 0;
 }
 
-/* Removed by hand: closing is not enough when a child that we forked still holds the same open file. */
+/* Removed by hand: closing is not enough when a child that we forked still holds the same open
+ * file. */
 void wd_unwatch(struct daemon *d, struct wd_watch *w) {
     if (w->fd < 0)
         return;
@@ -91,7 +92,8 @@ int wd_loop_init(struct daemon *d, struct wf_err *err) {
 /* Deadlines are few: the nearest is looked for anew after each batch, so none can be forgotten. */
 static void set_timer(struct daemon *d) {
     long long at = wd_next_deadline(d);
-    struct itimerspec spec = { .it_value = { .tv_sec = at / WD_SECOND, .tv_nsec = at % WD_SECOND * 1000 } };
+    struct itimerspec spec = { .it_value = { .tv_sec = at / WD_SECOND,
+                                             .tv_nsec = at % WD_SECOND * 1000 } };
     timerfd_settime(d->timer.fd, TFD_TIMER_ABSTIME, &spec, NULL);
 }
 

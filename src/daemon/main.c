@@ -1,4 +1,5 @@
-/* warmforkd: the daemon's command line and start. Prints only until it is ready; from then on there is the log. */
+/* warmforkd: the daemon's command line and start. Prints only until it is ready; from then on there
+ * is the log. */
 #include "daemon/daemon.h"
 
 #include "base/io.h"
@@ -54,7 +55,8 @@ static bool parse_level(const char *text, int *ret) {
     return false;
 }
 
-/* A variable that makes no sense is ignored: it may have come from anywhere, and nobody may be there to read. */
+/* A variable that makes no sense is ignored: it may have come from anywhere, and nobody may be
+ * there to read. */
 static void options_from_environment(struct wd_options *o) {
     long value;
     const char *text = getenv("WARMFORK_IDLE");
@@ -72,9 +74,12 @@ static void options_from_environment(struct wd_options *o) {
 static int options_parse(struct wd_options *o, int argc, char **argv) {
     enum { IDLE = 256, MEMORY, LEVEL, FOREGROUND, HELP, VERSION };
     static const struct option known[] = {
-        { "idle", required_argument, NULL, IDLE },           { "memory", required_argument, NULL, MEMORY },
-        { "log-level", required_argument, NULL, LEVEL },     { "foreground", no_argument, NULL, FOREGROUND },
-        { "help", no_argument, NULL, HELP },                 { "version", no_argument, NULL, VERSION },
+        { "idle", required_argument, NULL, IDLE },
+        { "memory", required_argument, NULL, MEMORY },
+        { "log-level", required_argument, NULL, LEVEL },
+        { "foreground", no_argument, NULL, FOREGROUND },
+        { "help", no_argument, NULL, HELP },
+        { "version", no_argument, NULL, VERSION },
         { 0 },
     };
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
@@ -126,7 +131,8 @@ static void reset_signals(void) {
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Started by hand: the command returns when the daemon listens, or has said on stderr why it does not. */
+/* Started by hand: the command returns when the daemon listens, or has said on stderr why it does
+ * not. */
 static int to_background(int *ret_ready) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0) {
@@ -196,7 +202,11 @@ static int prepare(struct daemon *d, int inherited, bool *ret_running, struct wf
 int main(int argc, char **argv) {
     static struct daemon daemon = {
         .options = { .idle_us = 1800 * WD_SECOND, .memory_percent = 25, .log_level = WF_LOG_INFO },
-        .rundir_fd = -1, .lock_fd = -1, .signals.fd = -1, .timer.fd = -1, .listen.fd = -1,
+        .rundir_fd = -1,
+        .lock_fd = -1,
+        .signals.fd = -1,
+        .timer.fd = -1,
+        .listen.fd = -1,
     };
     struct daemon *d = &daemon;
     struct wf_err err;

@@ -42,10 +42,13 @@ unsigned long wd_memory_limit_kb(unsigned percent) {
     if (wf_read_file(AT_FDCWD, "/proc/self/cgroup", 65536, &text, &size) < 0)
         return (unsigned long)(total * percent / 100);
     const char *own = strstr(text, "0::/");
-    wf_fmt(path, sizeof path, "/sys/fs/cgroup%.*s", own ? (int)strcspn(own + 3, "\n") : 0, own ? own + 3 : "");
+    wf_fmt(path, sizeof path, "/sys/fs/cgroup%.*s", own ? (int)strcspn(own + 3, "\n") : 0,
+           own ? own + 3 : "");
     free(text);
     /* Up to the root of the hierarchy: each level limits. */
-    for (char *slash; (slash = strrchr(path, '/')) && slash - path >= (long)strlen("/sys/fs/cgroup"); *slash = '\0') {
+    for (char *slash;
+         (slash = strrchr(path, '/')) && slash - path >= (long)strlen("/sys/fs/cgroup");
+         *slash = '\0') {
         char file[4200];
         wf_fmt(file, sizeof file, "%s/memory.max", path);
         if (wf_read_file(AT_FDCWD, file, 100, &text, &size) < 0)

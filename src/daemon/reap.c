@@ -1,5 +1,5 @@
-/* Children. The daemon is a child subreaper: the zygotes are its children, and when one is killed its running workers
- * become so. Their wait statuses are kept for the clients that will ask. */
+/* Children. The daemon is a child subreaper: the zygotes are its children, and when one is killed
+ * its running workers become so. Their wait statuses are kept for the clients that will ask. */
 #include "daemon/daemon.h"
 
 #include "base/io.h"
@@ -32,7 +32,8 @@ void wd_status_text(int status, char *out, size_t size) {
     if (status == -1)
         wf_fmt(out, size, "ended");
     else if (WIFSIGNALED(status))
-        wf_fmt(out, size, "was killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+        wf_fmt(out, size, "was killed by signal %d (%s)", WTERMSIG(status),
+               strsignal(WTERMSIG(status)));
     else
         wf_fmt(out, size, "exited with status %d", WEXITSTATUS(status));
 }
@@ -42,7 +43,8 @@ static void keep(struct daemon *d, pid_t pid, uint64_t cookie, int status) {
     d->ended_next = (d->ended_next + 1) % WD_ENDED;
 }
 
-/* Looks before it reaps: the start time, which tells this process from a later one of the same pid, is gone with it. */
+/* Looks before it reaps: the start time, which tells this process from a later one of the same pid,
+ * is gone with it. */
 void wd_reap(struct daemon *d) {
     for (;;) {
         siginfo_t info = { 0 };
@@ -75,7 +77,8 @@ bool wd_reap_find(const struct daemon *d, const struct wf_started *who, int *ret
 static void answer(struct daemon *d, struct wd_conn *c, bool known, int status) {
     struct wf_exited m = { .kind = WF_END_UNKNOWN };
     if (known && WIFSIGNALED(status))
-        m = (struct wf_exited){ WF_END_SIGNAL, (uint32_t)WTERMSIG(status), WCOREDUMP(status) ? 1 : 0 };
+        m = (struct wf_exited){ WF_END_SIGNAL, (uint32_t)WTERMSIG(status),
+                                WCOREDUMP(status) ? 1 : 0 };
     else if (known)
         m = (struct wf_exited){ WF_END_EXIT, (uint32_t)WEXITSTATUS(status), 0 };
     uint8_t storage[64];
@@ -83,12 +86,14 @@ static void answer(struct daemon *d, struct wd_conn *c, bool known, int status) 
     wf_buf_init_fixed(&out, storage, sizeof storage);
     c->wait = WD_WAIT_NONE;
     c->deadline_us = wf_now_us() + WD_MESSAGE_US;
-    if (!wf_encode_exited(&out, &m) || wd_send(c->watch.fd, WF_ANSWER, out.data, out.size, NULL, NULL) < 0)
+    if (!wf_encode_exited(&out, &m) ||
+        wd_send(c->watch.fd, WF_ANSWER, out.data, out.size, NULL, NULL) < 0)
         wd_conn_close(d, c);
 }
 
-/* A client whose worker died with its zygote may ask before the kernel has made the worker our child: its sockets close
- * before it is handed over. So a dead worker that is still there is waited for, by the loop, for a moment. */
+/* A client whose worker died with its zygote may ask before the kernel has made the worker our
+ * child: its sockets close before it is handed over. So a dead worker that is still there is waited
+ * for, by the loop, for a moment. */
 void wd_ask(struct daemon *d, struct wd_conn *c, const struct wf_started *who) {
     wd_reap(d);
     c->ask = *who;

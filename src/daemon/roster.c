@@ -9,15 +9,18 @@
 
 const char *wd_state_name(enum wd_state state) {
     static const char *const names[ZS_COUNT] = {
-        [ZS_NEW] = "new",         [ZS_ADOPTING] = "adopting", [ZS_WAITING] = "waiting", [ZS_LAUNCHING] = "launching",
-        [ZS_WARMING] = "warming", [ZS_READY] = "ready",       [ZS_RETIRING] = "retiring", [ZS_FAILED] = "failed",
+        [ZS_NEW] = "new",           [ZS_ADOPTING] = "adopting",
+        [ZS_WAITING] = "waiting",   [ZS_LAUNCHING] = "launching",
+        [ZS_WARMING] = "warming",   [ZS_READY] = "ready",
+        [ZS_RETIRING] = "retiring", [ZS_FAILED] = "failed",
         [ZS_DEAD] = "dead",
     };
     return names[state];
 }
 
 /* NULL when memory ran out. */
-struct wd_zygote *wd_zygote_new(struct daemon *d, const uint8_t key[WF_KEY_SIZE], const uint8_t base_key[WF_KEY_SIZE]) {
+struct wd_zygote *wd_zygote_new(struct daemon *d, const uint8_t key[WF_KEY_SIZE],
+                                const uint8_t base_key[WF_KEY_SIZE]) {
     struct wd_zygote *z = calloc(1, sizeof *z);
     if (!z)
         return NULL;
@@ -59,9 +62,7 @@ void wd_zygote_free(struct daemon *d, struct wd_zygote *z) {
     free(z);
 }
 
-bool wd_zygote_live(const struct wd_zygote *z) {
-    return z->state > ZS_NEW && z->state <= ZS_READY;
-}
+bool wd_zygote_live(const struct wd_zygote *z) { return z->state > ZS_NEW && z->state <= ZS_READY; }
 
 bool wd_zygote_is_base(const struct wd_zygote *z) {
     return memcmp(z->key, z->base_key, WF_KEY_SIZE) == 0;
@@ -74,9 +75,7 @@ struct wd_zygote *wd_zygote_failure(const struct daemon *d, const uint8_t key[WF
     return NULL;
 }
 
-const char *wd_text(const char *text) {
-    return text ? text : "";
-}
+const char *wd_text(const char *text) { return text ? text : ""; }
 
 /* "sage", "python3 + numpy,pandas" or "python3", with "#1" for a variant but the first. */
 void wd_zygote_label(const struct wd_zygote *z, char *out, size_t size) {
@@ -91,7 +90,8 @@ void wd_zygote_label(const struct wd_zygote *z, char *out, size_t size) {
     else if (python[0])
         wf_fmt(out, size, "%s%s", slash ? slash + 1 : python, variant);
     else
-        wf_fmt(out, size, "zygote %02x%02x%02x%02x%s", z->key[0], z->key[1], z->key[2], z->key[3], variant);
+        wf_fmt(out, size, "zygote %02x%02x%02x%02x%s", z->key[0], z->key[1], z->key[2], z->key[3],
+               variant);
 }
 
 /* Only what is this zygote's own: another may have taken its slot since. */

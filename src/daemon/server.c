@@ -1,5 +1,5 @@
-/* Control connections: warmpy and warmctl on one side, the daemon on the other. A peer may send nonsense, half a
- * message or nothing: it loses its connection, and nobody else notices. */
+/* Control connections: warmpy and warmctl on one side, the daemon on the other. A peer may send
+ * nonsense, half a message or nothing: it loses its connection, and nobody else notices. */
 #include "daemon/daemon.h"
 
 #include "base/cleanup.h"
@@ -15,16 +15,17 @@
 #include <linux/sockios.h>
 #include <unistd.h>
 
-/* Should a send have to wait after all (see wd_send), then for a moment only: the channel gives up on a blocking
- * socket whose time is over. Receiving never blocks, whatever the socket. */
+/* Should a send have to wait after all (see wd_send), then for a moment only: the channel gives up
+ * on a blocking socket whose time is over. Receiving never blocks, whatever the socket. */
 void wd_send_bound(int fd) {
     struct timeval limit = { .tv_usec = 100000 };
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
 }
 
-/* Sends without ever waiting: only while the peer has read nearly all that came before does another message surely
- * fit, as larger ones travel in a memfd. */
-int wd_send(int fd, enum wf_type type, const void *payload, size_t size, const int *send_fd, struct wf_err *err) {
+/* Sends without ever waiting: only while the peer has read nearly all that came before does another
+ * message surely fit, as larger ones travel in a memfd. */
+int wd_send(int fd, enum wf_type type, const void *payload, size_t size, const int *send_fd,
+            struct wf_err *err) {
     int unread = 0;
     if (ioctl(fd, SIOCOUTQ, &unread) < 0)
         return wf_err_sys(err, "ioctl", "SIOCOUTQ");
@@ -78,6 +79,7 @@ void wd_notify(struct daemon *d, unsigned zygote_id, const char *text) {
 static void reply_status(struct daemon *d, struct wd_conn *c, const struct wf_text *m) {
     WF_AUTO_BUF out;
     char name[128];
+    bool found = true;
     wf_buf_init(&out, WF_MAX_TEXT - 16);
     wf_fmt(name, sizeof name, "%.*s", (int)m->text.size, (const char *)m->text.data);
     d->measured_us = 0; /* somebody looks: fresh figures */
@@ -85,7 +87,11 @@ static void reply_status(struct daemon *d, struct wd_conn *c, const struct wf_te
     if (m->code == 1)
         wd_status_json(d, name, &out);
     else
-        wd_status(d, name, &out);
+        found = wd_status(d, name, &out);
+    if (!found) {
+        wd_conn_reply(d, c, 1, "no zygote of this name");
+        return;
+    }
     if (out.failed) {
         wd_conn_reply(d, c, 1, "the status is too long to send");
         return;
@@ -99,6 +105,7 @@ static void begin_stop(struct daemon *d, struct wd_conn *c, const struct wf_text
     if (!c->name[0])
         d->leaving = true;
     c->stopped = wd_stop(d, c->name, "stopped by warmctl");
+    c->defined = m->code != 0;
     c->wait = WD_WAIT_STOP;
     c->deadline_us = wf_now_us() + WD_MESSAGE_US;
     wf_log(WF_LOG_INFO, "warmctl stop %s: %u zygotes", c->name[0] ? c->name : "(all)", c->stopped);
@@ -156,7 +163,9 @@ static void conn_ready(struct daemon *d, void *owner) {
         if (c->wait == WD_WAIT_NONE)
             c->deadline_us = wf_now_us() + WD_MESSAGE_US;
         d->used_us = wf_now_us();
-        const char *wrong = c->wait == WD_WAIT_NONE ? handle(d, c, &m) : "a second request before the first was answered";
+        const char *wrong = c->wait == WD_WAIT_NONE
+                                ? handle(d, c, &m)
+                                : "a second request before the first was answered";
         wf_message_done(&m);
         if (wrong) {
             wf_log(WF_LOG_WARN, "control connection closed: %s", wrong);

@@ -1,4 +1,5 @@
-/* After each batch of events: everything that follows from the state as it is now, rather than from an event. */
+/* After each batch of events: everything that follows from the state as it is now, rather than from
+ * an event. */
 #include "daemon/daemon.h"
 
 #include "base/io.h"
@@ -8,12 +9,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CANDIDATES_AT_ONCE 2 /* of one base: imports are heavy, and the user has other work to do */
+#define CANDIDATES_AT_ONCE                                                                         \
+    2 /* of one base: imports are heavy, and the user has other work to do                         \
+       */
 #define LINGER_US (60 * WD_SECOND)
 
-static bool same_key(const uint8_t *a, const uint8_t *b) {
-    return memcmp(a, b, WF_KEY_SIZE) == 0;
-}
+static bool same_key(const uint8_t *a, const uint8_t *b) { return memcmp(a, b, WF_KEY_SIZE) == 0; }
 
 static bool is_base_of(const struct wd_zygote *base, const struct wd_zygote *z) {
     return wd_zygote_is_base(base) && same_key(base->key, z->base_key);
@@ -25,7 +26,8 @@ struct wd_zygote *wd_base_for(struct daemon *d, const struct wd_zygote *z) {
     for (struct wd_zygote *base = d->zygotes; base; base = base->next) {
         if (base->state != ZS_READY || !is_base_of(base, z) || z->bases_tried >> base->variant & 1)
             continue;
-        bool same = base->env_hash == z->env_hash, best_same = best && best->env_hash == z->env_hash;
+        bool same = base->env_hash == z->env_hash,
+             best_same = best && best->env_hash == z->env_hash;
         if (!best || same > best_same || (same == best_same && base->variant < best->variant))
             best = base;
     }
@@ -46,7 +48,8 @@ static bool base_is_coming(const struct daemon *d, const struct wd_zygote *z) {
     return false;
 }
 
-/* One that waits for its base: forked from it, or the base is started, once; or there will be none. */
+/* One that waits for its base: forked from it, or the base is started, once; or there will be none.
+ */
 static void feed(struct daemon *d, struct wd_zygote *z, long long now) {
     struct wf_err err;
     struct wd_zygote *base = wd_base_for(d, z);
@@ -65,7 +68,8 @@ static void feed(struct daemon *d, struct wd_zygote *z, long long now) {
             return;
         wf_fmt(z->why, sizeof z->why, "no base zygote: %s", err.text);
     } else {
-        wf_fmt(z->why, sizeof z->why, "no base zygote: %s", failure ? failure->why : "none suits this environment");
+        wf_fmt(z->why, sizeof z->why, "no base zygote: %s",
+               failure ? failure->why : "none suits this environment");
     }
     wd_zygote_event(d, z, ZE_BASE_LOST);
 }
@@ -108,7 +112,8 @@ static void limit_memory(struct daemon *d) {
         if (!oldest)
             return;
         total -= oldest->pss_kb < total ? oldest->pss_kb : total;
-        retire(d, oldest, "the zygotes together hold too much memory, and it is the least recently used");
+        retire(d, oldest,
+               "the zygotes together hold too much memory, and it is the least recently used");
     }
 }
 
@@ -119,7 +124,7 @@ static void settle_stop(struct daemon *d, struct wd_conn *c, long long now) {
             (wd_zygote_live(z) || (z->state == ZS_RETIRING && z->stats.running == 0)))
             return;
     unsigned long running = wd_running(d, c->name);
-    if (c->name[0] && c->stopped == 0) {
+    if (c->name[0] && c->stopped == 0 && !c->defined) {
         wf_fmt(text, sizeof text, "no zygote named %s", c->name);
         wd_conn_reply(d, c, 1, text);
         return;
@@ -177,7 +182,8 @@ static bool any_left(const struct daemon *d) {
     return false;
 }
 
-/* Somebody removed the directory, or the socket in it: nobody can reach us, and the next client starts another daemon. */
+/* Somebody removed the directory, or the socket in it: nobody can reach us, and the next client
+ * starts another daemon. */
 static bool displaced(const struct daemon *d) {
     struct stat ours, there;
     if (fstat(d->rundir_fd, &ours) < 0 || stat(d->rundir, &there) < 0)
@@ -198,7 +204,8 @@ static void settle_end(struct daemon *d, bool stopping, long long now) {
     }
     if (!d->leaving || stopping)
         return;
-    /* The name goes while we still hold the lock: who finds it missing starts the next daemon after us. */
+    /* The name goes while we still hold the lock: who finds it missing starts the next daemon after
+     * us. */
     if (!d->activated && !d->displaced)
         unlinkat(d->rundir_fd, "daemon.sock", 0);
     d->done = true;

@@ -1,5 +1,5 @@
-/* What the process needs before its loop: runtime directory, lock, socket, log, libdir; and what it leaves behind: the
- * starter's descriptors. */
+/* What the process needs before its loop: runtime directory, lock, socket, log, libdir; and what it
+ * leaves behind: the starter's descriptors. */
 #include "daemon/daemon.h"
 
 #include "base/cleanup.h"
@@ -32,7 +32,8 @@ int wd_setup_rundir(struct daemon *d, struct wf_err *err) {
 
 static bool same_file(int fd, int other) {
     struct stat a, b;
-    return fstat(fd, &a) == 0 && fstat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    return fstat(fd, &a) == 0 && fstat(other, &b) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
 }
 
 static void ring(int signal) { (void)signal; }
@@ -52,8 +53,9 @@ static int lock_bounded(int fd) {
     return result;
 }
 
-/* The starter hands its locked descriptor over ($WARMFORK_LOCK_FD): there is then no moment at which nobody holds the
- * lock. Started by hand, the daemon takes it itself, and whoever has it for life has a socket that answers. */
+/* The starter hands its locked descriptor over ($WARMFORK_LOCK_FD): there is then no moment at
+ * which nobody holds the lock. Started by hand, the daemon takes it itself, and whoever has it for
+ * life has a socket that answers. */
 int wd_setup_lock(struct daemon *d, bool *ret_running, struct wf_err *err) {
     int fd = openat(d->rundir_fd, "daemon.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
@@ -149,7 +151,10 @@ int wd_setup_libdir(struct daemon *d, struct wf_err *err) {
     if (slash)
         *slash = '\0';
     static const char *const tails[] = {
-        "/../lib/warmfork", "/../lib*/python3*/{site,dist}-packages/warmfork", "/..", "",
+        "/../lib/warmfork",
+        "/../lib*/python3*/{site,dist}-packages/warmfork",
+        "/..",
+        "",
     };
     for (size_t i = 0; i < sizeof tails / sizeof *tails; i++)
         if (find_by_glob(d, exe, tails[i]))
@@ -169,8 +174,8 @@ void wd_setup_measure(struct daemon *d) {
     d->memory_max_kb = wd_memory_limit_kb(d->options.memory_percent);
 }
 
-/* Descriptors that the starter leaked would live as long as we do; what we opened ourselves is close-on-exec, and above
- * all listed here. Called before the loop exists. */
+/* Descriptors that the starter leaked would live as long as we do; what we opened ourselves is
+ * close-on-exec, and above all listed here. Called before the loop exists. */
 void wd_setup_close_inherited(const struct daemon *d, int also) {
     int keep[] = { d->lock_fd, d->rundir_fd, also };
     unsigned from = 3;
@@ -190,8 +195,8 @@ void wd_setup_close_inherited(const struct daemon *d, int also) {
 /* A full or read-only disk must not matter: without a file, lines are dropped. */
 void wd_log_start(struct daemon *d) {
     static int current = -1;
-    int fd = openat(d->rundir_fd, "daemon.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
-                    0600);
+    int fd = openat(d->rundir_fd, "daemon.log",
+                    O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     struct stat st;
     if (fd >= 0 && (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)))
         wf_close(&fd); /* a fifo somebody put there could block us */
@@ -202,7 +207,8 @@ void wd_log_start(struct daemon *d) {
 
 void wd_log_rotate(struct daemon *d) {
     struct stat st;
-    if (fstatat(d->rundir_fd, "daemon.log", &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_size < WD_LOG_MAX)
+    if (fstatat(d->rundir_fd, "daemon.log", &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+        st.st_size < WD_LOG_MAX)
         return;
     if (renameat(d->rundir_fd, "daemon.log", d->rundir_fd, "daemon.log.1") < 0 &&
         unlinkat(d->rundir_fd, "daemon.log", 0) < 0)

@@ -77,8 +77,8 @@ static void add_detail(struct wf_buf *out, const char *what, const char *text) {
 
 static void add_details(struct wf_buf *out, const struct wd_zygote *z, long long now) {
     char text[600], pause[32];
-    wf_fmt(text, sizeof text, "%s%s%s%s", wd_text(z->python), z->version && *z->version ? " (" : "", wd_text(z->version),
-           z->version && *z->version ? ")" : "");
+    wf_fmt(text, sizeof text, "%s%s%s%s", wd_text(z->python), z->version && *z->version ? " (" : "",
+           wd_text(z->version), z->version && *z->version ? ")" : "");
     add_detail(out, "python", text);
     add_detail(out, "options", z->options);
     add_detail(out, "preload", z->preload);
@@ -104,8 +104,9 @@ static void add_head(struct daemon *d, struct wf_buf *out, long long now) {
     }
     duration(now - d->started_us, up, sizeof up);
     memory(total, size, sizeof size);
-    wf_buf_addf(out, "warmforkd " WF_VERSION ", pid %d, up %s, %u zygote%s ready, %s, directory %s\n", (int)getpid(), up,
-                count, count == 1 ? "" : "s", size, d->rundir);
+    wf_buf_addf(out,
+                "warmforkd " WF_VERSION ", pid %d, up %s, %u zygote%s ready, %s, directory %s\n",
+                (int)getpid(), up, count, count == 1 ? "" : "s", size, d->rundir);
     if (d->last_refusal[0])
         wf_buf_addf(out, "refused %llu requests; the last: %s\n", d->refused, d->last_refusal);
 }
@@ -114,7 +115,7 @@ static bool shown(const struct wd_zygote *z, const char *name) {
     return z->state != ZS_DEAD && (!name[0] || strcmp(wd_text(z->name), name) == 0);
 }
 
-void wd_status(struct daemon *d, const char *name, struct wf_buf *out) {
+bool wd_status(struct daemon *d, const char *name, struct wf_buf *out) {
     long long now = wf_now_us();
     size_t width[COLUMNS];
     const char *cells[COLUMNS];
@@ -133,7 +134,7 @@ void wd_status(struct daemon *d, const char *name, struct wf_buf *out) {
                 width[i] = strlen(row.cell[i]);
     }
     if (!any)
-        return;
+        return !name[0];
     wf_buf_add(out, "\n", 1);
     add_row(out, (const char **)titles, width);
     for (const struct wd_zygote *z = d->zygotes; z; z = z->next) {
@@ -145,4 +146,5 @@ void wd_status(struct daemon *d, const char *name, struct wf_buf *out) {
         add_row(out, cells, width);
         add_details(out, z, now);
     }
+    return true;
 }

@@ -1,15 +1,17 @@
-/* What a WF_WARM means. It says no more than "a client found nothing that suits": whether that is still so, and what
- * to do about it, is decided here.
+/* What a WF_WARM means. It says no more than "a client found nothing that suits": whether that is
+ * still so, and what to do about it, is decided here.
  *
  * - On its way already (adopting, waiting, launching, warming): nothing to do.
- * - Failed before: nothing, until the back-off is over. WF_F_WAIT, a person's wish, does not wait for that.
- * - Ready: the client found it unsuitable (its inputs differ), or asked before it was ready. The latter is assumed when it
- *   has been ready for less than a second, or a variant was made from exactly this environment: it would consult the same
- *   values. Else another variant is made, in the least free slot, as clients look at them in order; when all four are
- *   taken, in that of the least recently used. A key whose variants are thrown away unused is a program that consults what
+ * - Failed before: nothing, until the back-off is over. WF_F_WAIT, a person's wish, does not wait
+ * for that.
+ * - Ready: the client found it unsuitable (its inputs differ), or asked before it was ready. The
+ * latter is assumed when it has been ready for less than a second, or a variant was made from
+ * exactly this environment: it would consult the same values. Else another variant is made, in the
+ * least free slot, as clients look at them in order; when all four are taken, in that of the least
+ * recently used. A key whose variants are thrown away unused is a program that consults what
  *   changes with every run: each such loss doubles the time until the next is made.
- * - WF_F_WAIT with something ready: ready is what was asked for. Unless the zygote's definition has changed: then the old
- *   ones are retired first. */
+ * - WF_F_WAIT with something ready: ready is what was asked for. Unless the zygote's definition has
+ * changed: then the old ones are retired first. */
 #include "daemon/daemon.h"
 
 #include "base/cleanup.h"
@@ -21,9 +23,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-static bool same_key(const uint8_t *a, const uint8_t *b) {
-    return memcmp(a, b, WF_KEY_SIZE) == 0;
-}
+static bool same_key(const uint8_t *a, const uint8_t *b) { return memcmp(a, b, WF_KEY_SIZE) == 0; }
 
 static bool span_is(const struct wf_span *s, const char *text) {
     return s->size == strlen(wd_text(text)) && memcmp(s->data, wd_text(text), s->size) == 0;
@@ -50,16 +50,19 @@ static uint64_t hash_environment(const struct wf_request *r) {
     return sum ? sum : 1;
 }
 
-/* How the requester is placed against the daemon, whose limits every worker inherits: -1: it is allowed something that no
- * worker can be given; +1: the other way round; both are counted. */
-static void compare_limits(const struct daemon *d, const struct wf_request *r, int *ret_more, int *ret_less) {
-    bool free_limits = d->place.caps[0] >> CAP_SYS_RESOURCE & 1, free_nice = d->place.caps[0] >> CAP_SYS_NICE & 1;
+/* How the requester is placed against the daemon, whose limits every worker inherits: -1: it is
+ * allowed something that no worker can be given; +1: the other way round; both are counted. */
+static void compare_limits(const struct daemon *d, const struct wf_request *r, int *ret_more,
+                           int *ret_less) {
+    bool free_limits = d->place.caps[0] >> CAP_SYS_RESOURCE & 1,
+         free_nice = d->place.caps[0] >> CAP_SYS_NICE & 1;
     *ret_more = *ret_less = 0;
     for (int i = 0; i < WF_LIMITS && !free_limits; i++) {
         *ret_more += r->limit[i].hard > d->limit[i].hard;
         *ret_less += r->limit[i].hard < d->limit[i].hard;
     }
-    long long reach = d->limit[RLIMIT_NICE].hard > 40 ? -20 : 20 - (long long)d->limit[RLIMIT_NICE].hard;
+    long long reach = d->limit[RLIMIT_NICE].hard > 40 ? -20
+                                                      : 20 - (long long)d->limit[RLIMIT_NICE].hard;
     if (!free_nice) {
         *ret_more += r->nice < d->nice && r->nice < reach;
         *ret_less += r->nice > d->nice;
@@ -76,8 +79,9 @@ static void refuse(struct daemon *d, struct wd_conn *c, bool wait, const char *w
         wd_conn_reply(d, c, 1, why);
 }
 
-/* False, when no zygote of this daemon could serve the requester. A daemon that is in nobody's favour makes way: only when
- * the requester is better placed in something and worse in nothing, lest two kinds of callers drive each other out. */
+/* False, when no zygote of this daemon could serve the requester. A daemon that is in nobody's
+ * favour makes way: only when the requester is better placed in something and worse in nothing,
+ * lest two kinds of callers drive each other out. */
 static bool suits(struct daemon *d, struct wd_conn *c, const struct wf_request *r, bool wait) {
     int more, less;
     if (d->leaving) {
@@ -85,7 +89,8 @@ static bool suits(struct daemon *d, struct wd_conn *c, const struct wf_request *
         return false;
     }
     if (memcmp(&r->place, &d->place, sizeof r->place) != 0) {
-        refuse(d, c, wait, "the request comes from other namespaces, ids or capabilities than the daemon's");
+        refuse(d, c, wait,
+               "the request comes from other namespaces, ids or capabilities than the daemon's");
         return false;
     }
     compare_limits(d, r, &more, &less);
@@ -95,7 +100,9 @@ static bool suits(struct daemon *d, struct wd_conn *c, const struct wf_request *
         refuse(d, c, wait, "the requester's hard limits or niceness are beyond the daemon's");
         return false;
     }
-    refuse(d, c, wait, "the requester's hard limits or niceness are beyond the daemon's, which makes way for a new one");
+    refuse(
+        d, c, wait,
+        "the requester's hard limits or niceness are beyond the daemon's, which makes way for a new one");
     d->leaving = true;
     wd_stop(d, "", "the daemon makes way for one with higher limits");
     return false;
@@ -123,7 +130,8 @@ static bool remember(struct wd_zygote *z, const struct wf_request *r) {
     return z->name && z->python && z->preload && z->init;
 }
 
-/* The least slot nobody holds; when there is none, that of the least recently used variant, which is retired. */
+/* The least slot nobody holds; when there is none, that of the least recently used variant, which
+ * is retired. */
 static int take_slot(struct daemon *d, const uint8_t *key, struct wf_err *err) {
     unsigned taken = 0;
     for (struct wd_zygote *z = d->zygotes; z; z = z->next)
@@ -150,14 +158,16 @@ static int make_room(struct daemon *d, const uint8_t *base_key, struct wf_err *e
     struct wd_zygote *oldest = wd_oldest(d, NULL, base_key);
     if (!oldest)
         return wf_err_msg(err, "%d zygotes are on their way already", WD_ZYGOTES);
-    wf_fmt(oldest->why, sizeof oldest->why, "there are %d zygotes, and it is the least recently used", WD_ZYGOTES);
+    wf_fmt(oldest->why, sizeof oldest->why,
+           "there are %d zygotes, and it is the least recently used", WD_ZYGOTES);
     wd_zygote_event(d, oldest, ZE_RETIRE);
     return 0;
 }
 
-/* Starts one for `r`, as a base when `base`: then without preload and name, under the base's key. */
-struct wd_zygote *wd_zygote_wanted(struct daemon *d, const struct wf_request *r, uint64_t env_hash, bool base,
-                                   struct wf_err *err) {
+/* Starts one for `r`, as a base when `base`: then without preload and name, under the base's key.
+ */
+struct wd_zygote *wd_zygote_wanted(struct daemon *d, const struct wf_request *r, uint64_t env_hash,
+                                   bool base, struct wf_err *err) {
     struct wf_request mine = *r;
     if (base) {
         memcpy(mine.key, mine.base_key, WF_KEY_SIZE);
@@ -181,7 +191,8 @@ struct wd_zygote *wd_zygote_wanted(struct daemon *d, const struct wf_request *r,
         wf_err_msg(err, "out of memory for a request");
         return NULL;
     }
-    z->deadline_us = wf_now_us() + WD_LAUNCH_US + WD_WARM_US; /* waiting for its base, and that for its turn */
+    z->deadline_us = wf_now_us() + WD_LAUNCH_US +
+                     WD_WARM_US; /* waiting for its base, and that for its turn */
     wd_zygote_event(d, z, base || wd_zygote_is_base(z) ? ZE_LAUNCH : ZE_QUEUE);
     return z;
 }
@@ -225,9 +236,10 @@ static void retire_other_definitions(struct daemon *d, const struct wf_request *
 
 static bool churns(struct daemon *d, const struct wd_zygote *oldest, long long now);
 
-/* What is there for this key: something on its way (in *ret_coming), ready ones, whether the request is late. */
-static unsigned survey(struct daemon *d, const struct wf_request *r, uint64_t env_hash, struct wd_zygote **ret_coming,
-                       bool *ret_late) {
+/* What is there for this key: something on its way (in *ret_coming), ready ones, whether the
+ * request is late. */
+static unsigned survey(struct daemon *d, const struct wf_request *r, uint64_t env_hash,
+                       struct wd_zygote **ret_coming, bool *ret_late) {
     unsigned ready = 0;
     long long now = wf_now_us();
     *ret_coming = NULL;
@@ -245,8 +257,8 @@ static unsigned survey(struct daemon *d, const struct wf_request *r, uint64_t en
     return ready;
 }
 
-/* A variant about to be thrown away that has never run anything: the next is made 10 s after it was ready, and each time
- * twice as late. */
+/* A variant about to be thrown away that has never run anything: the next is made 10 s after it was
+ * ready, and each time twice as late. */
 static bool churns(struct daemon *d, const struct wd_zygote *oldest, long long now) {
     if (!oldest || oldest->stats.served > 0) {
         d->churn = 0;

@@ -1,5 +1,5 @@
-/* The life of a zygote, as seen from here: a [state][event] table, and its actions. An event that the table does not
- * name in a state means nothing there. */
+/* The life of a zygote, as seen from here: a [state][event] table, and its actions. An event that
+ * the table does not name in a state means nothing there. */
 #include "daemon/daemon.h"
 
 #include "base/io.h"
@@ -31,7 +31,8 @@ static bool act_launch(struct daemon *d, struct wd_zygote *z) {
     return false;
 }
 
-/* The base is the one settle.c found suitable: the READY one with the least variant that was not tried. */
+/* The base is the one settle.c found suitable: the READY one with the least variant that was not
+ * tried. */
 static bool act_spawn(struct daemon *d, struct wd_zygote *z) {
     struct wf_err err = { .text = "its base zygote is gone" };
     struct wd_zygote *base = wd_base_for(d, z);
@@ -59,7 +60,8 @@ static bool act_ready(struct daemon *d, struct wd_zygote *z) {
     return true;
 }
 
-/* Another base may suit when this one did not: it has consulted variables that have other values here. */
+/* Another base may suit when this one did not: it has consulted variables that have other values
+ * here. */
 static bool act_refused(struct daemon *d, struct wd_zygote *z) {
     bool final = (z->code != WF_WHY_INPUTS && z->code != WF_WHY_STALE) || wd_zygote_is_base(z);
     if (final)
@@ -85,8 +87,9 @@ static bool act_died(struct daemon *d, struct wd_zygote *z) {
             teller = base;
         }
     wd_status_text(z->status, how, sizeof how);
-    wf_fmt(z->why, sizeof z->why, "%s %s before it was ready%s%s", z->state == ZS_WARMING ? "the candidate" : "python",
-           how, teller->last_line[0] ? ": " : "", teller->last_line);
+    wf_fmt(z->why, sizeof z->why, "%s %s before it was ready%s%s",
+           z->state == ZS_WARMING ? "the candidate" : "python", how,
+           teller->last_line[0] ? ": " : "", teller->last_line);
     return true;
 }
 
@@ -98,8 +101,9 @@ static bool act_closed(struct daemon *d, struct wd_zygote *z) {
 }
 
 static bool act_timeout(struct daemon *d, struct wd_zygote *z) {
-    set_why(z, z->control.fd < 0 && z->state == ZS_LAUNCHING ? "python closed the control channel before it was ready"
-                                                             : "was not ready in time");
+    set_why(z, z->control.fd < 0 && z->state == ZS_LAUNCHING
+                   ? "python closed the control channel before it was ready"
+                   : "was not ready in time");
     wd_launch_kill(z, d);
     return true;
 }
@@ -121,8 +125,9 @@ static bool act_dismiss(struct daemon *d, struct wd_zygote *z) {
     return true;
 }
 
-/* The name goes first, so that nobody finds the zygote while it is on its way out, and its slot is free. Its control socket
- * stays until it ends: clients of programs that still run in it may have to ask there. */
+/* The name goes first, so that nobody finds the zygote while it is on its way out, and its slot is
+ * free. Its control socket stays until it ends: clients of programs that still run in it may have
+ * to ask there. */
 static bool act_retire(struct daemon *d, struct wd_zygote *z) {
     wd_zygote_unlink(d, z, false);
     z->dismissed = true;
@@ -166,7 +171,8 @@ static bool act_eof_retiring(struct daemon *d, struct wd_zygote *z) {
     return z->exit.fd >= 0;
 }
 
-/* Programs may run in it for days. Without any, it had its time; killing it leaves what runs alone in any case. */
+/* Programs may run in it for days. Without any, it had its time; killing it leaves what runs alone
+ * in any case. */
 static bool act_overdue(struct daemon *d, struct wd_zygote *z) {
     (void)d;
     if (z->stats.running == 0 && z->pid > 0) {
@@ -177,8 +183,10 @@ static bool act_overdue(struct daemon *d, struct wd_zygote *z) {
     return true;
 }
 
-#define ON(event_, action_, next_, ...) \
-    [event_] = { .action = action_, .next = next_, .otherwise = next_, .known = true, ##__VA_ARGS__ }
+#define ON(event_, action_, next_, ...)                                                            \
+    [event_] = {                                                                                   \
+        .action = action_, .next = next_, .otherwise = next_, .known = true, ##__VA_ARGS__         \
+    }
 
 #pragma GCC diagnostic ignored "-Woverride-init" /* ON's `otherwise` is given anew on purpose */
 static const struct wd_transition table[ZS_COUNT][ZE_COUNT] = {
@@ -239,7 +247,8 @@ const struct wd_transition *wd_zygote_transition(enum wd_state state, enum wd_ev
     return t->known ? t : NULL;
 }
 
-/* What every failure has in common: everything is closed, and the key rests for 1 s, 2 s, 4 s … 10 min. */
+/* What every failure has in common: everything is closed, and the key rests for 1 s, 2 s, 4 s … 10
+ * min. */
 static void enter_failed(struct daemon *d, struct wd_zygote *z) {
     long long now = wf_now_us(), pause = WD_SECOND;
     struct wd_zygote *old = wd_zygote_failure(d, z->key);
@@ -279,6 +288,6 @@ void wd_zygote_event(struct daemon *d, struct wd_zygote *z, enum wd_event event)
     else if (next == ZS_DEAD)
         wd_zygote_close(d, z);
     wd_zygote_label(z, label, sizeof label);
-    wf_log(next == ZS_FAILED ? WF_LOG_WARN : WF_LOG_INFO, "%s (%d): %s%s%s", label, (int)z->pid, wd_state_name(next),
-           z->why[0] ? ": " : "", z->why);
+    wf_log(next == ZS_FAILED ? WF_LOG_WARN : WF_LOG_INFO, "%s (%d): %s%s%s", label, (int)z->pid,
+           wd_state_name(next), z->why[0] ? ": " : "", z->why);
 }
