@@ -104,6 +104,15 @@ def shared(bin_dir, python):
     user.close()
 
 
+@pytest.fixture(scope="session")
+def numpy_python(pytestconfig):
+    """An interpreter that has numpy: that of the checkout, or any found."""
+    for path in [os.path.join(ROOT, ".venv/bin/python3"), *pytestconfig.pythons]:
+        if os.access(path, os.X_OK) and subprocess.run([path, "-c", "import numpy"], capture_output=True).returncode == 0:
+            return path
+    pytest.skip("no interpreter with numpy")
+
+
 @pytest.fixture
 def as_root():
     if os.geteuid() != 0:

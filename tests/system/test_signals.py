@@ -11,7 +11,7 @@ from harness import readable
 HANDLE = """
 import signal, sys, os
 def handler(number, frame):
-    os.write(1, b'got %d\n' % number)
+    os.write(1, b'got %d\\n' % number)
     if number == signal.SIGTERM: sys.exit(42)
 for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGINT, signal.SIGALRM, signal.SIGWINCH,
                signal.SIGQUIT, signal.SIGCONT, signal.SIGIO, signal.SIGURG, signal.SIGPIPE, signal.SIGTSTP, signal.SIGVTALRM):

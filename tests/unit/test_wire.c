@@ -179,7 +179,7 @@ TEST(bytes_lie_where_the_specification_says) {
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
         if (memcmp(storage + fields[i].at, fields[i].bytes, fields[i].size) != 0)
             test_fail(__FILE__, __LINE__, "request: offset %zu", fields[i].at);
-    CHECK(memcmp(storage + out.size - 4, "\43\0\0\0", 4) == 0); /* the size of strings comes last */
+    CHECK(memcmp(storage + out.size - 4, "\44\0\0\0", 4) == 0); /* size of strings */
 }
 
 /* One change to a good request, and what the decoder must say to it. */

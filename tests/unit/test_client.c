@@ -1,0 +1,458 @@
+/* The client: what it makes of command lines and environments, and what warmpy does with every kind of answer. */
+#include "base/io.h"
+#include "client/named.h"
+#include "client/options.h"
+#include "fake.h"
+#include "test.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ARGS(...) ((const char *const[]){ __VA_ARGS__ __VA_OPT__(,) NULL })
+
+static struct fake_call call;
+
+static struct wf_command scan(const char *const *args) {
+    struct wf_command command;
+    uint32_t argc = 0;
+    while (args[argc] != NULL)
+        argc++;
+    wf_options_scan(argc, (char *const *)args, &command);
+    return command;
+}
+
+#define SCAN(want_mode, want_target, want_offset, want_options, want_glued, ...)                   \
+    do {                                                                                           \
+        struct wf_command c_ = scan(ARGS("p", ##__VA_ARGS__));                                     \
+        CHECK(c_.cold == NULL);                                                                    \
+        CHECK_NUMBER(c_.mode, want_mode);                                                          \
+        CHECK_NUMBER(c_.target, want_target);                                                      \
+        CHECK_NUMBER(c_.target_offset, want_offset);                                               \
+        CHECK_NUMBER(c_.options, want_options);                                                    \
+        CHECK_NUMBER(c_.glued, want_glued);                                                        \
+    } while (0)
+#define COLD(...) CHECK(scan(ARGS("p", ##__VA_ARGS__)).cold != NULL)
+
+TEST(options_find_the_program) {
+    SCAN(WF_MODE_COMMAND, 2, 0, 0, 0, "-c", "pass", "-v");
+    SCAN(WF_MODE_COMMAND, 1, 2, 0, 0, "-cpass");
+    SCAN(WF_MODE_COMMAND, 2, 0, 0, 2, "-Ic", "pass");
+    SCAN(WF_MODE_COMMAND, 1, 4, 0, 3, "-IBcpass");
+    SCAN(WF_MODE_COMMAND, 4, 0, 2, 0, "-I", "-B", "-c", "pass");
+    SCAN(WF_MODE_MODULE, 2, 0, 0, 0, "-m", "json.tool", "-h");
+    SCAN(WF_MODE_MODULE, 2, 2, 1, 0, "-u", "-mjson.tool");
+    SCAN(WF_MODE_SCRIPT, 1, 0, 0, 0, "x.py", "-i");
+    SCAN(WF_MODE_SCRIPT, 6, 0, 5, 0, "-W", "ignore", "-X", "dev", "-Werror", "x.py");
+    SCAN(WF_MODE_SCRIPT, 3, 0, 2, 0, "--check-hash-based-pycs", "never", "x.py");
+    SCAN(WF_MODE_SCRIPT, 3, 0, 1, 0, "-O", "--", "-x.py");
+    SCAN(WF_MODE_STDIN, 2, 0, 1, 0, "-u", "-", "a");
+    SCAN(WF_MODE_STDIN, 1, 0, 0, 0);
+    SCAN(WF_MODE_STDIN, 2, 0, 1, 0, "-OO");
+}
+
+TEST(options_that_run_cold) {
+    COLD("-i", "x.py");
+    COLD("-Bi", "x.py");
+    COLD("-h");
+    COLD("-V");
+    COLD("--version");
+    COLD("--help-all");
+    COLD("-c");
+    COLD("-X");
+    COLD("-X", "importtime", "x.py");
+    COLD("-Ximporttime", "x.py");
+    COLD("-X", "pycache_prefix=rel", "x.py");
+    COLD("-Wnonsense", "x.py");
+    COLD("-Z", "x.py");
+    COLD("-x", "x.py");
+    COLD("module.pyc");
+    COLD("");
+    CHECK_NUMBER(scan(ARGS("p", "-vi", "x.py")).mode, WF_MODE_SCRIPT);
+    CHECK_NUMBER(scan(ARGS("p", "-V", "x.py")).mode, 0);
+}
+
+TEST(warning_filters) {
+    static const char *const plain[] = { "ignore", "error::DeprecationWarning", "default:text with spaces",
+                                         "once::UserWarning:mod:12", "always::" };
+    static const char *const odd[] = { "", "ign", "ignore::pkg.Category", "ignore:::m:x", "a:b:c:d:e:f", "error::Foo" };
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
+        CHECK(wf_options_plain_filter(plain[i], strlen(plain[i])));
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
+        CHECK(!wf_options_plain_filter(odd[i], strlen(odd[i])));
+}
+
+static const char *cold_with(const char *variable) {
+    static struct wf_context ctx;
+    char *const argv[] = { "p", "x.py", NULL }, *envp[] = { (char *)variable, NULL };
+    wf_context_init(&ctx, 2, argv, envp);
+    return ctx.cold;
+}
+
+TEST(variables_that_run_cold) {
+    CHECK(cold_with("PYTHONPATH=/a:/b") == NULL);
+    CHECK(cold_with("PYTHONPATH=") == NULL);
+    CHECK(cold_with("PYTHONPATH=/a:") != NULL);
+    CHECK(cold_with("PYTHONPATH=lib") != NULL);
+    CHECK(cold_with("PYTHONHOME=rel") != NULL);
+    CHECK(cold_with("PYTHONINSPECT=1") != NULL);
+    CHECK(cold_with("PYTHONINSPECT=") == NULL);
+    CHECK(cold_with("PYTHONWARNINGS=ignore,error::UserWarning") == NULL);
+    CHECK(cold_with("PYTHONWARNINGS=bogus") != NULL);
+    CHECK(cold_with("LD_DEBUG=all") != NULL);
+    CHECK(cold_with("LD_LIBRARY_PATH=/a:/b") == NULL);
+    CHECK(cold_with("LD_LIBRARY_PATH=/a:") != NULL);
+    CHECK(cold_with("LD_PRELOAD=libjemalloc.so.2") == NULL);
+    CHECK(cold_with("LD_PRELOAD=./x.so") != NULL);
+    CHECK(cold_with("WARMFORK_COLD=1") != NULL);
+    CHECK(cold_with("WARMFORK_COLD=0") == NULL);
+    CHECK(cold_with("HOME=/root") == NULL);
+}
+
+static void key_of(const char *const *args, const char *const *env, uint8_t ret_key[WF_KEY_SIZE]) {
+    static struct wf_context ctx;
+    struct wf_err err;
+    uint32_t argc = 0;
+    while (args[argc] != NULL)
+        argc++;
+    wf_context_init(&ctx, argc, (char *const *)args, (char *const *)env);
+    CHECK(wf_context_python(&ctx, "/proc/self/exe", &err) == 0);
+    CHECK(wf_context_key(&ctx, &err) == 0);
+    CHECK(memcmp(ctx.key, ctx.base_key, WF_KEY_SIZE) == 0);
+    memcpy(ret_key, ctx.key, WF_KEY_SIZE);
+}
+
+static bool same_key(const char *const *args, const char *const *env, const char *const *other_args,
+                     const char *const *other_env) {
+    uint8_t a[WF_KEY_SIZE], b[WF_KEY_SIZE];
+    key_of(args, env, a);
+    key_of(other_args, other_env, b);
+    return memcmp(a, b, WF_KEY_SIZE) == 0;
+}
+
+TEST(keys) {
+    const char *const *script = ARGS("p", "x.py"), *const *none = ARGS();
+    CHECK(same_key(script, none, ARGS("q", "y.py", "arg"), ARGS("OTHER=1")));
+    CHECK(same_key(script, ARGS("LANG=C", "X=1", "TZ=UTC"), script, ARGS("TZ=UTC", "LANG=C")));
+    CHECK(!same_key(script, ARGS("TZ=UTC", "TZ=CET"), script, ARGS("TZ=CET", "TZ=UTC")));
+    CHECK(!same_key(script, none, script, ARGS("PYTHONPATH=/a")));
+    CHECK(!same_key(script, none, script, ARGS("LC_ALL=C")));
+    CHECK(!same_key(script, none, ARGS("p", "-O", "x.py"), none));
+    CHECK(!same_key(script, none, ARGS("p", "-m", "x"), none));
+    CHECK(same_key(ARGS("p", "-I", "-c", "pass"), none, ARGS("p", "-Icpass"), none));
+    CHECK(!same_key(ARGS("p", "-I", "-B", "x"), none, ARGS("p", "-B", "-I", "x"), none));
+}
+
+TEST(names) {
+    CHECK(wf_named_valid("sage-9.5_x"));
+    CHECK(!wf_named_valid(""));
+    CHECK(!wf_named_valid(".."));
+    CHECK(!wf_named_valid("a/b"));
+    CHECK(!wf_named_valid("12345678901234567890123456789012345678901234567890123456789012345"));
+}
+
+static int want_exit(int status) {
+    if (!WIFEXITED(status))
+        test_fail(__FILE__, __LINE__, "wait status %#x", (unsigned)status);
+    return WEXITSTATUS(status);
+}
+
+TEST(exit_status_comes_through) {
+    fake_call_init(&call, ARGS("-c", "pass"), ARGS());
+    pid_t worker = fake_worker(call.ctx.key, 0, FAKE_EXIT, 17, NULL);
+    CHECK_NUMBER(want_exit(fake_call_run(&call)), 17);
+    CHECK_NUMBER(fake_wait_status(worker), 0);
+}
+
+TEST(death_by_signal_comes_through) {
+    fake_call_init(&call, ARGS("-c", "pass"), ARGS());
+    for (int sig = 1; sig < 65; sig += 5) {
+        pid_t worker = fake_worker(call.ctx.key, 0, FAKE_SIGNAL, sig, NULL);
+        int status = fake_call_run(&call);
+        if (sig == SIGURG || sig == SIGCHLD || sig == SIGCONT || sig == SIGWINCH)
+            CHECK_NUMBER(want_exit(status), 128 + sig);
+        else
+            CHECK(WIFSIGNALED(status) && WTERMSIG(status) == sig && !WCOREDUMP(status));
+        CHECK_NUMBER(fake_wait_status(worker), 0);
+    }
+}
+
+/* The first run of a context: cold, and the daemon is told, with options cut apart. */
+TEST(missing_route_runs_cold_and_asks) {
+    struct wf_message message;
+    struct wf_request request;
+    fake_call_init(&call, ARGS("-Icpass", "arg"), ARGS("X=y"));
+    int daemon = fake_listen("daemon.sock");
+    CHECK_NUMBER(want_exit(fake_call_run(&call)), FAKE_PYTHON_STATUS);
+    int fd = fake_accept(daemon, &message);
+    CHECK_NUMBER(message.header.type, WF_WARM);
+    CHECK(wf_decode_request(message.payload, message.header.size, &request) == NULL);
+    CHECK(memcmp(request.key, call.ctx.key, WF_KEY_SIZE) == 0);
+    CHECK_NUMBER(request.options, 1);
+    CHECK_NUMBER(request.target, 2);
+    CHECK_NUMBER(request.target_offset, 2);
+    CHECK_STRING(wf_request_string(&request, 1), "-I");
+    CHECK_STRING(wf_request_string(&request, 2), "-cpass");
+    CHECK_STRING(wf_request_string(&request, 3), "arg");
+    CHECK_STRING(wf_request_string(&request, 4), call.envp[0]);
+    wf_message_done(&message);
+    close(fd);
+    close(daemon);
+}
+
+static void check_cold(enum fake_way way, int value) {
+    fake_call_init(&call, ARGS("-c", "pass"), ARGS());
+    int daemon = fake_listen("daemon.sock");
+    pid_t worker = fake_worker(call.ctx.key, 0, way, value, NULL);
+    CHECK_NUMBER(want_exit(fake_call_run(&call)), FAKE_PYTHON_STATUS);
+    fake_wait_status(worker);
+    close(daemon);
+}
+
+TEST(crash_before_the_start_runs_cold) { check_cold(FAKE_CRASH, 0); }
+TEST(garbage_runs_cold) { check_cold(FAKE_GARBAGE, 0); }
+TEST(unsuitable_place_runs_cold) { check_cold(FAKE_UNSUITABLE, WF_WHY_PLACE); }
+TEST(stale_runs_cold) { check_cold(FAKE_UNSUITABLE, WF_WHY_STALE); }
+
+TEST(other_inputs_try_the_next_variant) {
+    fake_call_init(&call, ARGS("-c", "pass"), ARGS());
+    pid_t first = fake_worker(call.ctx.key, 0, FAKE_UNSUITABLE, WF_WHY_INPUTS, NULL);
+    pid_t second = fake_worker(call.ctx.key, 1, FAKE_EXIT, 5, NULL);
+    CHECK_NUMBER(want_exit(fake_call_run(&call)), 5);
+    CHECK_NUMBER(fake_wait_status(first), 0);
+    CHECK_NUMBER(fake_wait_status(second), 0);
+}
+
+static int no_preload(const struct wf_message *message, const struct wf_request *request, int connection) {
+    (void)message;
+    (void)connection;
+    return memcmp(request->key, request->base_key, WF_KEY_SIZE) == 0 && request->preload.size == 0 ? 6 : 1;
+}
+
+TEST(missing_preload_uses_the_base_and_asks) {
+    struct wf_message message;
+    struct wf_request request;
+    fake_call_init(&call, ARGS("-c", "pass"), ARGS("WARMFORK_PRELOAD=json,re"));
+    CHECK(memcmp(call.ctx.key, call.ctx.base_key, WF_KEY_SIZE) != 0);
+    int daemon = fake_listen("daemon.sock");
+    pid_t worker = fake_worker(call.ctx.base_key, 0, FAKE_EXIT, 0, no_preload);
+    CHECK_NUMBER(want_exit(fake_call_run(&call)), 6);
+    int fd = fake_accept(daemon, &message);
+    CHECK(wf_decode_request(message.payload, message.header.size, &request) == NULL);
+    CHECK(memcmp(request.key, call.ctx.key, WF_KEY_SIZE) == 0);
+    CHECK(request.preload.size == 7 && memcmp(request.preload.data, "json,re", 7) == 0);
+    wf_message_done(&message);
+    fake_wait_status(worker);
+    close(fd);
+    close(daemon);
+}
+
+/* Died without a word: the kernel tells, once the "zygote" (this process) has reaped it. */
+static int run_vanishing(const char *const *env) {
+    fake_call_init(&call, ARGS("-c", "pass"), env);
+    pid_t worker = fake_worker(call.ctx.key, 0, FAKE_VANISH, 7, NULL);
+    pid_t client = fake_call_start(&call);
+    fake_wait_status(worker);
+    return client;
+}
+
+TEST(nobody_knows_how_it_ended) {
+    int status = fake_wait_status(run_vanishing(ARGS("WARMFORK_DEBUG=no-pidfd-info")));
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+TEST(kernel_knows_how_it_ended) {
+    int status = fake_wait_status(run_vanishing(ARGS()));
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+        test_skip("PIDFD_GET_INFO without PIDFD_INFO_EXIT");
+    CHECK_NUMBER(want_exit(status), 7);
+}
+
+TEST(zygote_knows_how_it_ended) {
+    char name[48];
+    uint8_t room[64];
+    struct wf_buf buf;
+    struct wf_message message;
+    struct wf_exited end = { .kind = WF_END_EXIT, .value = 9 };
+    fake_call_init(&call, ARGS("-c", "pass"), ARGS("WARMFORK_DEBUG=no-pidfd-info"));
+    wf_route_name(call.ctx.key, 0, true, name);
+    int control = fake_listen(name);
+    pid_t client = run_vanishing(ARGS("WARMFORK_DEBUG=no-pidfd-info"));
+    int fd = fake_accept(control, &message);
+    CHECK_NUMBER(message.header.type, WF_ASK);
+    wf_buf_init_fixed(&buf, room, sizeof room);
+    CHECK(wf_encode_exited(&buf, &end));
+    struct iovec part = { room, buf.size };
+    CHECK(wf_channel_send(fd, WF_ANSWER, 0, &part, 1, NULL, 0, NULL) == 0);
+    CHECK_NUMBER(want_exit(fake_wait_status(client)), 9);
+    wf_message_done(&message);
+    close(fd);
+    close(control);
+}
+
+static int wait_for_signal(const struct wf_message *message, const struct wf_request *request, int connection) {
+    siginfo_t info;
+    sigset_t set;
+    (void)message;
+    (void)connection;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN + 3);
+    sigaddset(&set, SIGTERM);
+    /* Both were blocked before the fork, so that none can come too early. */
+    CHECK(kill((pid_t)request->pid, SIGTERM) == 0);
+    CHECK(sigwaitinfo(&set, &info) == SIGTERM);
+    CHECK(sigqueue((pid_t)request->pid, SIGRTMIN + 3, (union sigval){ .sival_int = 4711 }) == 0);
+    CHECK(sigwaitinfo(&set, &info) == SIGRTMIN + 3);
+    return info.si_code == SI_QUEUE && info.si_value.sival_int == 4711 ? 8 : 1;
+}
+
+static void unblock_all(void) {
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+TEST(signals_are_handed_on) {
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    fake_call_init(&call, ARGS("-c", "pass"), ARGS());
+    call.in_child = unblock_all;
+    pid_t worker = fake_worker(call.ctx.key, 0, FAKE_EXIT, 0, wait_for_signal);
+    CHECK_NUMBER(want_exit(fake_call_run(&call)), 8);
+    CHECK_NUMBER(fake_wait_status(worker), 0);
+}
+
+static void odd_state(void) {
+    int pipe_ends[2];
+    struct rlimit limit = { 1000, 4000 };
+    if (mkdir("gone", 0700) != 0 || chdir("gone") != 0 || rmdir("../gone") != 0 || pipe(pipe_ends) != 0)
+        _exit(98);
+    dup2(pipe_ends[0], 9);
+    close(pipe_ends[0]);
+    close(pipe_ends[1]);
+    close(0);
+    umask(0123);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGUSR2, SIG_IGN);
+    setrlimit(RLIMIT_NOFILE, &limit);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_SETMASK, &set, NULL);
+}
+
+static uint64_t bit(int sig) { return 1ull << (sig - 1); }
+
+static int check_odd_state(const struct wf_message *message, const struct wf_request *r, int connection) {
+    struct stat st;
+    (void)connection;
+    CHECK_NUMBER(r->stdio, 6);
+    CHECK_NUMBER(message->nfds, 4); /* stdout, stderr, cwd, 9 */
+    CHECK(r->fdnums.size == 4 && r->fdnums.data[0] == 9);
+    CHECK_NUMBER(r->umask, 0123);
+    CHECK(r->sig_ignored == (bit(SIGHUP) | bit(SIGUSR2)));
+    CHECK(r->sig_blocked == bit(SIGUSR1));
+    CHECK(r->limit[RLIMIT_NOFILE].soft == 1000 && r->limit[RLIMIT_NOFILE].hard == 4000);
+    CHECK(fstat(message->fds[2], &st) == 0 && S_ISDIR(st.st_mode) && st.st_nlink == 0);
+    CHECK(fstat(message->fds[3], &st) == 0 && S_ISFIFO(st.st_mode));
+    return 11;
+}
+
+TEST(the_caller_is_described_exactly) {
+    CHECK(chdir(test_dir()) == 0);
+    for (int fd = 3; fd < 256; fd++) /* what the test runner itself has inherited must not count */
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+    fake_call_init(&call, ARGS("-c", "pass"), ARGS());
+    call.in_child = odd_state;
+    pid_t worker = fake_worker(call.ctx.key, 0, FAKE_EXIT, 0, check_odd_state);
+    CHECK_NUMBER(want_exit(fake_call_run(&call)), 11);
+    CHECK_NUMBER(fake_wait_status(worker), 0);
+}
+
+static void large_stack(void) {
+    struct rlimit limit = { 64 << 20, RLIM_INFINITY };
+    getrlimit(RLIMIT_STACK, &limit);
+    limit.rlim_cur = 64 << 20;
+    setrlimit(RLIMIT_STACK, &limit);
+}
+
+static int check_large(const struct wf_message *message, const struct wf_request *r, int connection) {
+    (void)connection;
+    CHECK(message->map != NULL);
+    CHECK_NUMBER(r->argc, 3003);
+    CHECK_STRING(wf_request_string(r, 3002), "argument");
+    CHECK(r->strings.size > 2 << 20);
+    for (uint32_t i = 0; i < r->envc; i++)
+        CHECK_STRING(wf_request_string(r, r->argc + i), call.envp[i]);
+    return 12;
+}
+
+TEST(large_requests) {
+    static char large[100001];
+    memset(large, 'x', sizeof large - 1);
+    memcpy(large, "L=", 2);
+    fake_call_init(&call, ARGS("-c", "pass"), ARGS());
+    while (call.argc < 3003)
+        call.argv[call.argc++] = "argument";
+    for (int i = 0; i < 21; i++)
+        call.envp[call.envc++] = large;
+    call.in_child = large_stack;
+    pid_t worker = fake_worker(call.ctx.key, 0, FAKE_EXIT, 0, check_large);
+    CHECK_NUMBER(want_exit(fake_call_run(&call)), 12);
+    CHECK_NUMBER(fake_wait_status(worker), 0);
+}
+
+/* A child of the program keeps the connection: the end of the worker itself must be enough. */
+static int leave_child(const struct wf_message *message, const struct wf_request *r, int connection) {
+    (void)message;
+    (void)r;
+    if (fork() == 0) {
+        char end;
+        _exit(read(connection, &end, 1) == 0 ? 0 : 1);
+    }
+    return 13;
+}
+
+TEST(child_that_keeps_the_connection) {
+    fake_call_init(&call, ARGS("-c", "pass"), ARGS());
+    pid_t worker = fake_worker(call.ctx.key, 0, FAKE_VANISH, 0, leave_child);
+    pid_t client = fake_call_start(&call);
+    CHECK_NUMBER(want_exit(fake_wait_status(worker)), 13);
+    int status = fake_wait_status(client);
+    CHECK(WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 13);
+}
+
+/* The client's own copies of the caller's descriptors must not keep a pipe open that the program has closed. */
+static int pipe_ends[2];
+
+static int close_stdout(const struct wf_message *message, const struct wf_request *r, int connection) {
+    struct pollfd item = { .fd = pipe_ends[0], .events = POLLIN };
+    (void)r;
+    (void)connection;
+    close(pipe_ends[1]); /* inherited from the test */
+    close(message->fds[1]);
+    return poll(&item, 1, 10000) == 1 && (item.revents & POLLHUP) ? 14 : 1;
+}
+
+static void stdout_is_pipe(void) { dup2(pipe_ends[1], 1); }
+
+TEST(client_lets_go_of_descriptors) {
+    CHECK(pipe2(pipe_ends, O_CLOEXEC) == 0);
+    fake_call_init(&call, ARGS("-c", "pass"), ARGS());
+    call.in_child = stdout_is_pipe;
+    pid_t worker = fake_worker(call.ctx.key, 0, FAKE_EXIT, 0, close_stdout);
+    pid_t client = fake_call_start(&call);
+    close(pipe_ends[1]);
+    CHECK_NUMBER(want_exit(fake_wait_status(client)), 14);
+    fake_wait_status(worker);
+    close(pipe_ends[0]);
+}
