@@ -17,8 +17,9 @@ enum codec {
 
 const char *codec_name(enum codec codec);
 
-/* Decodes `data` and appends what the encoder makes of the result to `out` (may be NULL). Returns what is wrong, or
- * NULL. Everything that an accepted message promises is checked; a broken promise aborts. */
+/* Decodes `data` and appends what the encoder makes of the result to `out` (may be NULL). Returns
+ * what is wrong, or NULL. Everything that an accepted message promises is checked; a broken promise
+ * aborts. */
 const char *codec_again(enum codec codec, const uint8_t *data, size_t size, struct wf_buf *out);
 
 /* Appends the n-th sample message; false when there is none. */

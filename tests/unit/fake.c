@@ -124,14 +124,16 @@ static void send_unsuitable(int fd, int reason) {
     static const char why[] = "the test says so";
     uint8_t room[256];
     struct wf_buf buf;
-    struct wf_text message = { .code = (uint32_t)reason, .text = { (const uint8_t *)why, sizeof why - 1 } };
+    struct wf_text message = { .code = (uint32_t)reason,
+                               .text = { (const uint8_t *)why, sizeof why - 1 } };
     wf_buf_init_fixed(&buf, room, sizeof room);
     CHECK(wf_encode_text(&buf, &message));
     struct iovec part = { room, buf.size };
     CHECK(wf_channel_send(fd, WF_UNSUITABLE, 0, &part, 1, NULL, 0, NULL) == 0);
 }
 
-static int serve(int fd, const struct wf_message *message, enum fake_way way, int value, fake_program *program) {
+static int serve(int fd, const struct wf_message *message, enum fake_way way, int value,
+                 fake_program *program) {
     struct wf_request request;
     char end;
     const char *wrong = wf_decode_request(message->payload, message->header.size, &request);

@@ -34,8 +34,8 @@ void raw_send(int fd, const void *data, size_t size, const int *fds, unsigned nf
 
 const uint8_t *raw_header(enum wf_type type, uint32_t size, unsigned nfds, unsigned flags) {
     static uint8_t bytes[WF_HEADER_SIZE];
-    struct wf_header h = { WF_MAGIC, WF_PROTOCOL, (uint16_t)type, size, (uint16_t)nfds,
-                           (uint16_t)flags };
+    struct wf_header h = { WF_MAGIC, WF_PROTOCOL,    (uint16_t)type,
+                           size,     (uint16_t)nfds, (uint16_t)flags };
     struct wf_buf out;
     wf_buf_init_fixed(&out, bytes, sizeof bytes);
     CHECK(wf_encode_header(&out, &h));

@@ -14,9 +14,11 @@ const uint8_t *raw_header(enum wf_type type, uint32_t size, unsigned nfds, unsig
 /* A memfd of `size` bytes with these seals. */
 int raw_memfd(size_t size, int seals);
 
-/* Both ends of a pipe, of which only one is sent somewhere and then closed: end of file on the other proves that the
- * receiver has closed it as well. */
-struct witness { int kept, sent; };
+/* Both ends of a pipe, of which only one is sent somewhere and then closed: end of file on the
+ * other proves that the receiver has closed it as well. */
+struct witness {
+    int kept, sent;
+};
 struct witness raw_witness(void);
 void raw_check_closed(struct witness *w);
 

@@ -1,5 +1,6 @@
-/* A test runner of one page, after Wayland's: every test runs in a process of its own, with a time limit, and must
- * leave as many descriptors and children as it found. Prints TAP, and a last line that counts. */
+/* A test runner of one page, after Wayland's: every test runs in a process of its own, with a time
+ * limit, and must leave as many descriptors and children as it found. Prints TAP, and a last line
+ * that counts. */
 #pragma once
 
 #include <stdbool.h>

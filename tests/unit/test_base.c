@@ -154,7 +154,10 @@ static void check_digest(size_t size, size_t step, const char *want) {
 
 /* From the vectors that the authors of SipHash publish for 128 bits. */
 TEST(the_hash_is_siphash_2_4_128) {
-    static const struct { size_t size; const char *digest; } vectors[] = {
+    static const struct {
+        size_t size;
+        const char *digest;
+    } vectors[] = {
         { 0, "a3817f04ba25a8e66df67214c7550293" },  { 1, "da87c1d86b99af44347659119b22fc45" },
         { 7, "a1f1ebbed8dbc153c0b84aa61ff08239" },  { 8, "3b62a9ba6258f5610f83e264f31497b4" },
         { 9, "264499060ad9baabc47f8b02bb6d71ed" },  { 15, "5493e99933b0a8117e08ec0f97cfc3d9" },
@@ -236,7 +239,7 @@ TEST(descriptors_move_up_and_stay_close_on_exec) {
     CHECK_NUMBER(moved, 200);
     CHECK_NUMBER(fcntl(fd, F_GETFD), -1);
     CHECK_NUMBER(fcntl(moved, F_GETFD), FD_CLOEXEC);
-    CHECK_NUMBER(wf_move_fd(moved, 200), 200); /* there already */
+    CHECK_NUMBER(wf_move_fd(moved, 200), 200);     /* there already */
     CHECK_NUMBER(wf_move_fd(moved, INT_MAX), 200); /* no room */
     close(moved);
 }
@@ -252,7 +255,9 @@ TEST(a_memfd_is_sealed_against_everything) {
     CHECK(pwrite(fd, "x", 1, 0) < 0 && ftruncate(fd, 0) < 0 && ftruncate(fd, 100) < 0);
 }
 
-struct vars { const char *warmfork, *xdg; };
+struct vars {
+    const char *warmfork, *xdg;
+};
 
 static const char *get_var(void *arg, const char *name) {
     struct vars *v = arg;
@@ -374,7 +379,8 @@ TEST(a_log_line_is_one_line) {
     CHECK(read(ends[0], text, sizeof text - 1) > 0);
     int year, month, day, hour, minute, second, ms, pid, end = 0;
     CHECK_NUMBER(sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d.%3d daemon[%d] info: two lines 7\n%n", &year,
-                        &month, &day, &hour, &minute, &second, &ms, &pid, &end), 8);
+                        &month, &day, &hour, &minute, &second, &ms, &pid, &end),
+                 8);
     CHECK_NUMBER(end, strlen(text));
     CHECK_NUMBER(pid, getpid());
     CHECK(year >= 2024 && month >= 1 && month <= 12 && day >= 1 && day <= 31 && hour < 24);
@@ -397,8 +403,10 @@ static int drop_privileges(void *arg) {
     return prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L);
 }
 
-
-struct change { int (*make)(void *arg); void *arg; };
+struct change {
+    int (*make)(void *arg);
+    void *arg;
+};
 
 /* 0: the place differs after the change, 1: it does not, 2: the change is not possible here. */
 static int measure_twice(void *arg) {
@@ -440,9 +448,9 @@ TEST(another_namespace_is_another_place) {
 TEST(other_ids_and_rights_are_another_place) {
     static gid_t group = 12345;
     static uid_t user = 65534;
-    struct change changes[] = {
-        { drop_privileges, NULL }, { drop_groups, &group }, { drop_uid, &user }
-    };
+    struct change changes[] = { { drop_privileges, NULL },
+                                { drop_groups, &group },
+                                { drop_uid, &user } };
     for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
         int result = test_wait(test_fork(measure_twice, &changes[i]));
         if (result == 2)

@@ -78,8 +78,9 @@ static void check_transfer(size_t size, unsigned nfds) {
 }
 
 TEST(messages_of_all_sizes_arrive) {
-    static const size_t sizes[] = { 0, 1, 4095, 4096, 4097, 60000, WF_INLINE_MAX,
-                                    WF_INLINE_MAX + 1, 3 << 20, WF_MAX_PAYLOAD };
+    static const size_t sizes[] = {
+        0, 1, 4095, 4096, 4097, 60000, WF_INLINE_MAX, WF_INLINE_MAX + 1, 3 << 20, WF_MAX_PAYLOAD
+    };
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         check_transfer(sizes[i], 0);
         check_transfer(sizes[i], 3);
@@ -408,11 +409,11 @@ TEST(a_listener_appears_ready_and_replaces_another) {
 }
 
 TEST(a_socket_name_that_does_not_fit_is_refused) {
-    char dir[WF_RUNDIR_MAX + 1], name[80];
+    char dir[WF_RUNDIR_MAX + 1], name[100];
     struct wf_err err;
     int fd = -7;
     memset(name, 'n', sizeof name);
-    name[79] = '\0';
+    name[99] = '\0';
     CHECK_NUMBER(wf_channel_connect(test_dir(), name, &fd, &err), -1);
     CHECK(strstr(err.text, "too long"));
     CHECK_NUMBER(wf_channel_listen(test_dir(), name, 5, &fd, &err), -1);
@@ -453,8 +454,9 @@ static int connect_as_nobody(void *arg) {
     int fd;
     if (become_nobody() < 0)
         return 2;
-    return wf_channel_connect(arg, "s", &fd, &err) == -1 && strstr(err.text, "belongs to uid 0") ? 0
-                                                                                                 : 1;
+    return wf_channel_connect(arg, "s", &fd, &err) == -1 && strstr(err.text, "belongs to uid 0")
+               ? 0
+               : 1;
 }
 
 TEST(a_peer_of_another_user_is_refused_by_both) {
@@ -476,14 +478,16 @@ TEST(a_peer_of_another_user_is_refused_by_both) {
 static int connect_from_inside(void *arg) {
     struct wf_err err;
     int fd;
-    return wf_channel_connect(arg, "s", &fd, &err) == -1 && strstr(err.text, "pid namespace") ? 0 : 1;
+    return wf_channel_connect(arg, "s", &fd, &err) == -1 && strstr(err.text, "pid namespace") ? 0
+                                                                                              : 1;
 }
 
 static int listen_from_inside(void *arg) {
     struct wf_err err;
     int fd;
-    if (wf_channel_listen(arg, "inner", 5, &fd, NULL) < 0)
+    if (wf_channel_listen(test_dir(), "inner", 5, &fd, NULL) < 0)
         return 2;
+    wf_close(arg); /* end of file: ready */
     int accepted = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
     return wf_channel_check_peer(accepted, NULL, &err) == -1 && strstr(err.text, "pid namespace");
 }
@@ -498,7 +502,9 @@ static int enter_and(void *arg) {
 static int enter_and_listen(void *arg) {
     if (unshare(CLONE_NEWPID) < 0)
         return 77;
-    return test_wait(test_fork(listen_from_inside, arg));
+    int pid = test_fork(listen_from_inside, arg);
+    wf_close(arg);
+    return test_wait(pid);
 }
 
 TEST(a_peer_in_another_pid_namespace_is_refused_by_one_of_both) {
@@ -508,11 +514,15 @@ TEST(a_peer_in_another_pid_namespace_is_refused_by_one_of_both) {
     if (result == 77)
         test_skip("unshare is not permitted");
     CHECK_NUMBER(result, 0);
-    int pid = test_fork(enter_and_listen, (void *)test_dir());
+    struct witness ready = raw_witness();
+    int pid = test_fork(enter_and_listen, &ready.sent);
     WF_AUTO_FD client = -1;
-    while (wf_channel_connect(test_dir(), "inner", &client, NULL) < 0)
-        sched_yield(); /* until it listens; the test's time limit ends this */
+    char byte;
+    wf_close(&ready.sent);
+    CHECK_NUMBER(read(ready.kept, &byte, 1), 0);
+    CHECK_NUMBER(wf_channel_connect(test_dir(), "inner", &client, NULL), 0);
     CHECK_NUMBER(test_wait(pid), 1);
+    close(ready.kept);
 }
 
 static int connect_late(void *arg) {

@@ -1,4 +1,5 @@
-/* The client: what it makes of command lines and environments, and what warmpy does with every kind of answer. */
+/* The client: what it makes of command lines and environments, and what warmpy does with every kind
+ * of answer. */
 #include "base/io.h"
 #include "client/named.h"
 #include "client/options.h"
@@ -17,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ARGS(...) ((const char *const[]){ __VA_ARGS__ __VA_OPT__(,) NULL })
+#define ARGS(...) ((const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL })
 
 static struct fake_call call;
 
@@ -81,9 +82,12 @@ TEST(options_that_run_cold) {
 }
 
 TEST(warning_filters) {
-    static const char *const plain[] = { "ignore", "error::DeprecationWarning", "default:text with spaces",
-                                         "once::UserWarning:mod:12", "always::" };
-    static const char *const odd[] = { "", "ign", "ignore::pkg.Category", "ignore:::m:x", "a:b:c:d:e:f", "error::Foo" };
+    static const char *const plain[] = { "ignore", "error::DeprecationWarning",
+                                         "default:text with spaces", "once::UserWarning:mod:12",
+                                         "always::" };
+    static const char *const odd[] = {
+        "", "ign", "ignore::pkg.Category", "ignore:::m:x", "a:b:c:d:e:f", "error::Foo"
+    };
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
         CHECK(wf_options_plain_filter(plain[i], strlen(plain[i])));
     for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
@@ -231,10 +235,13 @@ TEST(other_inputs_try_the_next_variant) {
     CHECK_NUMBER(fake_wait_status(second), 0);
 }
 
-static int no_preload(const struct wf_message *message, const struct wf_request *request, int connection) {
+static int no_preload(const struct wf_message *message, const struct wf_request *request,
+                      int connection) {
     (void)message;
     (void)connection;
-    return memcmp(request->key, request->base_key, WF_KEY_SIZE) == 0 && request->preload.size == 0 ? 6 : 1;
+    return memcmp(request->key, request->base_key, WF_KEY_SIZE) == 0 && request->preload.size == 0
+               ? 6
+               : 1;
 }
 
 TEST(missing_preload_uses_the_base_and_asks) {
@@ -298,7 +305,8 @@ TEST(zygote_knows_how_it_ended) {
     close(control);
 }
 
-static int wait_for_signal(const struct wf_message *message, const struct wf_request *request, int connection) {
+static int wait_for_signal(const struct wf_message *message, const struct wf_request *request,
+                           int connection) {
     siginfo_t info;
     sigset_t set;
     (void)message;
@@ -334,7 +342,8 @@ TEST(signals_are_handed_on) {
 static void odd_state(void) {
     int pipe_ends[2];
     struct rlimit limit = { 1000, 4000 };
-    if (mkdir("gone", 0700) != 0 || chdir("gone") != 0 || rmdir("../gone") != 0 || pipe(pipe_ends) != 0)
+    if (mkdir("gone", 0700) != 0 || chdir("gone") != 0 || rmdir("../gone") != 0 ||
+        pipe(pipe_ends) != 0)
         _exit(98);
     dup2(pipe_ends[0], 9);
     close(pipe_ends[0]);
@@ -352,7 +361,8 @@ static void odd_state(void) {
 
 static uint64_t bit(int sig) { return 1ull << (sig - 1); }
 
-static int check_odd_state(const struct wf_message *message, const struct wf_request *r, int connection) {
+static int check_odd_state(const struct wf_message *message, const struct wf_request *r,
+                           int connection) {
     struct stat st;
     (void)connection;
     CHECK_NUMBER(r->stdio, 6);
@@ -385,7 +395,8 @@ static void large_stack(void) {
     setrlimit(RLIMIT_STACK, &limit);
 }
 
-static int check_large(const struct wf_message *message, const struct wf_request *r, int connection) {
+static int check_large(const struct wf_message *message, const struct wf_request *r,
+                       int connection) {
     (void)connection;
     CHECK(message->map != NULL);
     CHECK_NUMBER(r->argc, 3003);
@@ -412,7 +423,8 @@ TEST(large_requests) {
 }
 
 /* A child of the program keeps the connection: the end of the worker itself must be enough. */
-static int leave_child(const struct wf_message *message, const struct wf_request *r, int connection) {
+static int leave_child(const struct wf_message *message, const struct wf_request *r,
+                       int connection) {
     (void)message;
     (void)r;
     if (fork() == 0) {
@@ -431,10 +443,12 @@ TEST(child_that_keeps_the_connection) {
     CHECK(WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 13);
 }
 
-/* The client's own copies of the caller's descriptors must not keep a pipe open that the program has closed. */
+/* The client's own copies of the caller's descriptors must not keep a pipe open that the program
+ * has closed. */
 static int pipe_ends[2];
 
-static int close_stdout(const struct wf_message *message, const struct wf_request *r, int connection) {
+static int close_stdout(const struct wf_message *message, const struct wf_request *r,
+                        int connection) {
     struct pollfd item = { .fd = pipe_ends[0], .events = POLLIN };
     (void)r;
     (void)connection;

@@ -67,7 +67,8 @@ static void check_trailing(enum codec codec, const uint8_t *data, size_t size) {
 
 TEST(trailing_bytes_are_refused) { each(check_trailing); }
 
-/* Whatever a decoder accepts, the encoder gives back byte by byte: there is one form of each message. */
+/* Whatever a decoder accepts, the encoder gives back byte by byte: there is one form of each
+ * message. */
 static void check_corruption(enum codec codec, const uint8_t *data, size_t size) {
     static const uint8_t flips[] = { 0x01, 0x02, 0x10, 0x40, 0x80, 0xff };
     uint8_t *bad = malloc(size);
@@ -151,30 +152,30 @@ TEST(bytes_lie_where_the_specification_says) {
         { 56, 8, "\7\0\0\0\0\0\0" },  /* groups */
         { 64, 8, "\13\0\0\0\0\0\0" }, /* ns */
         { 120, 8, "\22\0\0\0\0\0\0" },
-        { 128, 1, "\25" },         /* root_dev */
-        { 136, 1, "\26" },         /* root_ino */
-        { 144, 1, "\37" },         /* caps */
-        { 168, 4, "\1\0\0" },      /* no_new_privs */
-        { 172, 4, "\0\0\4" },      /* personality */
-        { 176, 4, "\0\0\200" },    /* limit[0].soft */
-        { 184, 2, "\xff\xff" },    /* limit[0].hard */
-        { 416, 1, "\1" },          /* limit[15].soft */
-        { 432, 2, "\0\20" },       /* sig_ignored */
-        { 440, 4, "\0\0\0\200" },  /* sig_blocked */
+        { 128, 1, "\25" },              /* root_dev */
+        { 136, 1, "\26" },              /* root_ino */
+        { 144, 1, "\37" },              /* caps */
+        { 168, 4, "\1\0\0" },           /* no_new_privs */
+        { 172, 4, "\0\0\4" },           /* personality */
+        { 176, 4, "\0\0\200" },         /* limit[0].soft */
+        { 184, 2, "\xff\xff" },         /* limit[0].hard */
+        { 416, 1, "\1" },               /* limit[15].soft */
+        { 432, 2, "\0\20" },            /* sig_ignored */
+        { 440, 4, "\0\0\0\200" },       /* sig_blocked */
         { 448, 4, "\xec\xff\xff\xff" }, /* nice */
-        { 452, 1, "\3" },          /* sched */
-        { 456, 2, "\xff\xff" },    /* ioprio */
-        { 460, 1, "\27" },         /* umask */
-        { 464, 2, "\xe1\20" },     /* pid */
-        { 468, 1, "\3" },          /* variant */
-        { 472, 1, "\5" },          /* stdio */
-        { 476, 1, "\2" },          /* mode */
-        { 480, 1, "\2" },          /* target */
-        { 484, 1, "\2" },          /* target_offset */
-        { 488, 1, "\1" },          /* options */
-        { 492, 1, "\4" },          /* argc */
-        { 496, 1, "\3" },          /* envc */
-        { 500, 6, "\15\0\0\0/v" }, /* python */
+        { 452, 1, "\3" },               /* sched */
+        { 456, 2, "\xff\xff" },         /* ioprio */
+        { 460, 1, "\27" },              /* umask */
+        { 464, 2, "\xe1\20" },          /* pid */
+        { 468, 1, "\3" },               /* variant */
+        { 472, 1, "\5" },               /* stdio */
+        { 476, 1, "\2" },               /* mode */
+        { 480, 1, "\2" },               /* target */
+        { 484, 1, "\2" },               /* target_offset */
+        { 488, 1, "\1" },               /* options */
+        { 492, 1, "\4" },               /* argc */
+        { 496, 1, "\3" },               /* envc */
+        { 500, 6, "\15\0\0\0/v" },      /* python */
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
         if (memcmp(storage + fields[i].at, fields[i].bytes, fields[i].size) != 0)
