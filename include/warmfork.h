@@ -23,6 +23,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 typedef struct warmfork_run warmfork_run;
 
@@ -76,6 +77,7 @@ void warmfork_free(warmfork_run *run);
  * its length, or -1 with `error` filled when there is none or it does not fit. */
 ssize_t warmfork_python(char *const *envp, char *ret_path, size_t size, struct warmfork_error *error);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

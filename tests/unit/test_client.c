@@ -177,14 +177,12 @@ TEST(exit_status_comes_through) {
 }
 
 TEST(death_by_signal_comes_through) {
+    static const int signals[] = { SIGHUP, SIGINT, SIGABRT, SIGKILL, SIGSEGV, SIGPIPE, SIGTERM, SIGXCPU, 33, 64 };
     fake_call_init(&call, ARGS("-c", "pass"), ARGS());
-    for (int sig = 1; sig < 65; sig += 5) {
-        pid_t worker = fake_worker(call.ctx.key, 0, FAKE_SIGNAL, sig, NULL);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        pid_t worker = fake_worker(call.ctx.key, 0, FAKE_SIGNAL, signals[i], NULL);
         int status = fake_call_run(&call);
-        if (sig == SIGURG || sig == SIGCHLD || sig == SIGCONT || sig == SIGWINCH)
-            CHECK_NUMBER(want_exit(status), 128 + sig);
-        else
-            CHECK(WIFSIGNALED(status) && WTERMSIG(status) == sig && !WCOREDUMP(status));
+        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == signals[i] && !WCOREDUMP(status));
         CHECK_NUMBER(fake_wait_status(worker), 0);
     }
 }
@@ -337,6 +335,41 @@ TEST(signals_are_handed_on) {
     pid_t worker = fake_worker(call.ctx.key, 0, FAKE_EXIT, 0, wait_for_signal);
     CHECK_NUMBER(want_exit(fake_call_run(&call)), 8);
     CHECK_NUMBER(fake_wait_status(worker), 0);
+}
+
+static int said[2], told[2];
+
+static int report_and_wait(const struct wf_message *message, const struct wf_request *request, int connection) {
+    char byte = 0;
+    (void)message;
+    (void)request;
+    (void)connection;
+    return write(said[1], &byte, 1) == 1 && read(told[0], &byte, 1) == 1 ? 15 : 1;
+}
+
+static void own_group(void) { setpgid(0, 0); } /* with a parent in the same session: not orphaned, so it can be stopped */
+
+TEST(stops_with_the_program) {
+    int status;
+    char byte = 0;
+    CHECK(pipe2(said, O_CLOEXEC) == 0 && pipe2(told, O_CLOEXEC) == 0);
+    fake_call_init(&call, ARGS("-c", "pass"), ARGS());
+    call.in_child = own_group;
+    pid_t worker = fake_worker(call.ctx.key, 0, FAKE_EXIT, 0, report_and_wait);
+    pid_t client = fake_call_start(&call);
+    CHECK(read(said[0], &byte, 1) == 1);
+    kill(client, SIGTSTP);
+    CHECK(waitpid(client, &status, WUNTRACED) == client && WIFSTOPPED(status) && WSTOPSIG(status) == SIGTSTP);
+    CHECK(waitpid(worker, &status, WUNTRACED) == worker && WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    kill(client, SIGCONT);
+    CHECK(waitpid(worker, &status, WCONTINUED) == worker && WIFCONTINUED(status));
+    CHECK(write(told[1], &byte, 1) == 1);
+    CHECK_NUMBER(want_exit(fake_wait_status(client)), 15);
+    CHECK_NUMBER(fake_wait_status(worker), 0);
+    for (int i = 0; i < 2; i++) {
+        close(said[i]);
+        close(told[i]);
+    }
 }
 
 static void odd_state(void) {
