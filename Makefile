@@ -7,7 +7,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
-MESON := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/meson
+tools_path := PATH="$(CURDIR)/$(BIN):$$PATH"
+MESON := $(tools_path) $(BIN)/meson
+NINJA := $(tools_path) $(BIN)/ninja
 PYTEST_ARGS ?= -n auto --dist loadscope
 
 sources := $(shell find src include python docs/man meson.build meson.options pyproject.toml -type f \
@@ -36,7 +38,7 @@ $(VENV)/.tools: tools/requirements.txt $(VENV)/.made
 $(VENV)/.installed: $(sources) $(VENV)/.tools
 	@echo "make: building warmfork and installing it into $(VENV)"
 	@mkdir -p build
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) -m pip install -qq --disable-pip-version-check --no-deps \
+	@$(tools_path) $(PY) -m pip install -qq --disable-pip-version-check --no-deps \
 		--no-build-isolation --force-reinstall -Cbuild-dir=build/wheel .
 	@touch $@
 
@@ -47,7 +49,7 @@ build/dev/build.ninja: $(VENV)/.tools
 	@touch $@
 
 build: build/dev/build.ninja ## development build in build/dev, warnings are errors
-	@$(MESON) compile -C build/dev
+	@$(NINJA) -C build/dev --quiet
 
 build-asan/build.ninja: $(VENV)/.tools
 	@$(MESON) setup $(if $(wildcard $@),--reconfigure,) build-asan -Dwerror=true -Db_sanitize=address,undefined \
@@ -55,7 +57,7 @@ build-asan/build.ninja: $(VENV)/.tools
 	@touch $@
 
 asan: build-asan/build.ninja ## the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan
-	@$(MESON) compile -C build-asan
+	@$(NINJA) -C build-asan --quiet
 
 demo: install ## the main job on real input, cold and warm, side by side
 	@$(PY) tools/demo.py

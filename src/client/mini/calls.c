@@ -1,5 +1,6 @@
-/* System calls that are C functions of the same name. Where arm64 has only the general form of a call, that is used on
- * both. Types are the system headers'; only what the kernel lays out differently is converted (signals.c). */
+/* System calls that are C functions of the same name. Where arm64 has only the general form of a
+ * call, that is used on both. Types are the system headers'; only what the kernel lays out
+ * differently is converted (signals.c). */
 #include "client/mini/mini.h"
 #include <fcntl.h>
 #include <linux/stat.h>
@@ -20,7 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* One last argument of any type, as fcntl and its like take it: passed on whether or not it was given. */
+/* One last argument of any type, as fcntl and its like take it: passed on whether or not it was
+ * given. */
 #define LAST_ARGUMENT(after, name)                                                                 \
     va_list after##_list;                                                                          \
     va_start(after##_list, after);                                                                 \
@@ -41,7 +43,9 @@ int open(const char *path, int flags, ...) {
 
 int close(int fd) { return (int)MINI_CALL(SYS_close, fd); }
 ssize_t read(int fd, void *data, size_t size) { return MINI_CALL(SYS_read, fd, data, size); }
-ssize_t write(int fd, const void *data, size_t size) { return MINI_CALL(SYS_write, fd, data, size); }
+ssize_t write(int fd, const void *data, size_t size) {
+    return MINI_CALL(SYS_write, fd, data, size);
+}
 
 off_t lseek(int fd, off_t offset, int from) { return MINI_CALL(SYS_lseek, fd, offset, from); }
 int ftruncate(int fd, off_t size) { return (int)MINI_CALL(SYS_ftruncate, fd, size); }
@@ -124,9 +128,7 @@ int chdir(const char *path) { return (int)MINI_CALL(SYS_chdir, path); }
 int fchdir(int fd) { return (int)MINI_CALL(SYS_fchdir, fd); }
 mode_t umask(mode_t mask) { return (mode_t)MINI_CALL(SYS_umask, mask); }
 
-char *getcwd(char *ret, size_t size) {
-    return MINI_CALL(SYS_getcwd, ret, size) < 0 ? NULL : ret;
-}
+char *getcwd(char *ret, size_t size) { return MINI_CALL(SYS_getcwd, ret, size) < 0 ? NULL : ret; }
 
 int isatty(int fd) {
     char unused[64]; /* the kernel's struct termios, which is shorter than the C library's */
@@ -140,7 +142,9 @@ void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offse
 }
 
 int munmap(void *at, size_t size) { return (int)MINI_CALL(SYS_munmap, at, size); }
-int memfd_create(const char *name, unsigned flags) { return (int)MINI_CALL(SYS_memfd_create, name, flags); }
+int memfd_create(const char *name, unsigned flags) {
+    return (int)MINI_CALL(SYS_memfd_create, name, flags);
+}
 
 /* sockets; their addresses are transparent unions in the system's headers */
 
@@ -209,7 +213,8 @@ struct cmsghdr *__cmsg_nxthdr(struct msghdr *message, struct cmsghdr *at) {
 /* waiting and time */
 
 int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask) {
-    struct timespec copy; /* the kernel writes the rest of the time there, the C library's does not */
+    struct timespec
+        copy; /* the kernel writes the rest of the time there, the C library's does not */
     if (timeout)
         copy = *timeout;
     return (int)MINI_CALL(SYS_ppoll, fds, count, timeout ? &copy : NULL, mask, 8);
@@ -257,7 +262,8 @@ int setpgid(pid_t pid, pid_t group) { return (int)MINI_CALL(SYS_setpgid, pid, gr
 int prctl(int option, ...) {
     va_list list;
     va_start(list, option);
-    long a = va_arg(list, long), b = va_arg(list, long), c = va_arg(list, long), d = va_arg(list, long);
+    long a = va_arg(list, long), b = va_arg(list, long), c = va_arg(list, long),
+         d = va_arg(list, long);
     va_end(list);
     return (int)MINI_CALL(SYS_prctl, option, a, b, c, d);
 }

@@ -1,6 +1,6 @@
-/* malloc for a process that lives as long as one program and asks a dozen times: each block is taken from the front
- * of the last region, or, when large, is a mapping of its own. Only mappings, and the block that was made last, are
- * given back. */
+/* malloc for a process that lives as long as one program and asks a dozen times: each block is
+ * taken from the front of the last region, or, when large, is a mapping of its own. Only mappings,
+ * and the block that was made last, are given back. */
 #include "client/mini/mini.h"
 #include <stdalign.h>
 #include <stdbool.h>

@@ -1,8 +1,10 @@
-/* A C library of our own, for warmpy alone, on machines without musl: only what its sources use, no locale, no
- * threads, no stdio, nothing to initialise, and so nothing to pay at start. It is compiled against the system's own C
- * headers, whose types and prototypes it fulfils; <asm/unistd.h> has the numbers.
+/* A C library of our own, for warmpy alone, on machines without musl: only what its sources use, no
+ * locale, no threads, no stdio, nothing to initialise, and so nothing to pay at start. It is
+ * compiled against the system's own C headers, whose types and prototypes it fulfils;
+ * <asm/unistd.h> has the numbers.
  *
- * Without threads errno is a plain variable, and without dynamic linking there is nothing between _start and main. */
+ * Without threads errno is a plain variable, and without dynamic linking there is nothing between
+ * _start and main. */
 #pragma once
 
 #include <errno.h>
@@ -49,8 +51,8 @@ static inline long mini_result(long ret) {
 
 #define MINI_PICK(a, b, c, d, e, f, g, name, ...) name
 #define MINI_CALL(...)                                                                             \
-    mini_result(MINI_PICK(__VA_ARGS__, MINI_6, MINI_5, MINI_4, MINI_3, MINI_2, MINI_1, MINI_0,     \
-                          )(__VA_ARGS__))
+    mini_result(MINI_PICK(__VA_ARGS__, MINI_6, MINI_5, MINI_4, MINI_3, MINI_2, MINI_1,             \
+                          MINI_0, )(__VA_ARGS__))
 #define MINI_6(n, a, b, c, d, e, f)                                                                \
     mini_call6(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 #define MINI_5(n, a, b, c, d, e) MINI_6(n, a, b, c, d, e, 0)

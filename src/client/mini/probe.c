@@ -1,4 +1,5 @@
-/* Compiled, never run, when the build looks for a working musl compiler: do its headers and the kernel's go together? */
+/* Compiled, never run, when the build looks for a working musl compiler: do its headers and the
+ * kernel's go together? */
 #include <linux/sched.h>
 #include <string.h>
 #include <sys/socket.h>

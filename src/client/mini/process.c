@@ -45,7 +45,8 @@ void abort(void) {
         _exit(127);
 }
 
-/* signals: the kernel's set has 64 bits, the C library's more, of which the first 64 are the same */
+/* signals: the kernel's set has 64 bits, the C library's more, of which the first 64 are the same
+ */
 
 struct kernel_action {
     void (*handler)(int);

@@ -1,4 +1,5 @@
-/* Memory and strings. Compiled so that the compiler does not turn these loops into calls of themselves. */
+/* Memory and strings. Compiled so that the compiler does not turn these loops into calls of
+ * themselves. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
