@@ -12,19 +12,27 @@
 /* Whether NAME=VALUE belongs to the key. The first letter decides quickly for nearly all. */
 static bool shapes(const char *entry) {
     switch (entry[0]) {
-    case 'P': return wf_text_starts(entry, "PYTHON");
+    case 'P':
+        return wf_text_starts(entry, "PYTHON");
     case 'L':
-        return wf_text_starts(entry, "LC_") || wf_text_starts(entry, "LD_") || wf_text_starts(entry, "LANG=") || wf_text_starts(entry, "LANGUAGE=") ||
+        return wf_text_starts(entry, "LC_") || wf_text_starts(entry, "LD_") ||
+               wf_text_starts(entry, "LANG=") || wf_text_starts(entry, "LANGUAGE=") ||
                wf_text_starts(entry, "LOCPATH=");
-    case 'T': return wf_text_starts(entry, "TZ=") || wf_text_starts(entry, "TZDIR=");
-    case 'H': return wf_text_starts(entry, "HOME=");
-    case 'G': return wf_text_starts(entry, "GLIBC_TUNABLES=");
-    case 'M': return wf_text_starts(entry, "MALLOC_");
-    default: return false;
+    case 'T':
+        return wf_text_starts(entry, "TZ=") || wf_text_starts(entry, "TZDIR=");
+    case 'H':
+        return wf_text_starts(entry, "HOME=");
+    case 'G':
+        return wf_text_starts(entry, "GLIBC_TUNABLES=");
+    case 'M':
+        return wf_text_starts(entry, "MALLOC_");
+    default:
+        return false;
     }
 }
 
-/* Every component absolute: a relative or empty one follows the working directory, and a zygote's is "/". */
+/* Every component absolute: a relative or empty one follows the working directory, and a zygote's
+ * is "/". */
 static bool absolute_list(const char *list, const char *separators) {
     for (;;) {
         if (*list != '/')
@@ -61,10 +69,12 @@ static bool plain_warnings(const char *list) {
     }
 }
 
-/* Variables that make the dynamic linker print, trace or audit do so at each start; a zygote starts once. */
+/* Variables that make the dynamic linker print, trace or audit do so at each start; a zygote starts
+ * once. */
 static const char *check_linker(const char *name, const char *value) {
     if (wf_text_starts(name, "LD_LIBRARY_PATH="))
-        return absolute_list(value, ":;") ? NULL : "a relative or empty component in LD_LIBRARY_PATH";
+        return absolute_list(value, ":;") ? NULL
+                                          : "a relative or empty component in LD_LIBRARY_PATH";
     if (wf_text_starts(name, "LD_PRELOAD="))
         return preload_list(value) ? NULL : "a relative component in LD_PRELOAD";
     if (wf_text_starts(name, "LD_BIND_NOW=") || wf_text_starts(name, "LD_HWCAP_MASK="))
@@ -74,11 +84,13 @@ static const char *check_linker(const char *name, const char *value) {
 
 static const char *check_python_variable(const char *name, const char *value) {
     static const char *const never[] = {
-        "PYTHONINSPECT=",    "PYTHONVERBOSE=",    "PYTHONDEBUG=",           "PYTHONTRACEMALLOC=",
-        "PYTHONDUMPREFS",    "PYTHONPERFSUPPORT=", "PYTHONPROFILEIMPORTTIME=", "PYTHONMALLOCSTATS=",
-        "PYTHON_PERF_JIT_SUPPORT=", "PYTHON_PRESITE=",
+        "PYTHONINSPECT=",           "PYTHONVERBOSE=",     "PYTHONDEBUG=",
+        "PYTHONTRACEMALLOC=",       "PYTHONDUMPREFS",     "PYTHONPERFSUPPORT=",
+        "PYTHONPROFILEIMPORTTIME=", "PYTHONMALLOCSTATS=", "PYTHON_PERF_JIT_SUPPORT=",
+        "PYTHON_PRESITE=",
     };
-    static const char *const absolute[] = {"PYTHONHOME=", "PYTHONPATH=", "PYTHONUSERBASE=", "PYTHONPYCACHEPREFIX="};
+    static const char *const absolute[] = { "PYTHONHOME=", "PYTHONPATH=", "PYTHONUSERBASE=",
+                                            "PYTHONPYCACHEPREFIX=" };
     for (size_t i = 0; i < sizeof never / sizeof *never; i++)
         if (wf_text_starts(name, never[i]))
             return "a PYTHON variable that is not served warm";
@@ -92,7 +104,8 @@ static const char *check_python_variable(const char *name, const char *value) {
 
 static const char *check_variable(const char *entry) {
     const char *equal = strchr(entry, '=');
-    if (equal == NULL || equal[1] == '\0') /* empty: python and the dynamic linker take it as unset */
+    if (equal == NULL ||
+        equal[1] == '\0') /* empty: python and the dynamic linker take it as unset */
         return NULL;
     if (wf_text_starts(entry, "PYTHON"))
         return check_python_variable(entry, equal + 1);
@@ -102,7 +115,7 @@ static const char *check_variable(const char *entry) {
 }
 
 void wf_context_init(struct wf_context *ctx, uint32_t argc, char *const *argv, char *const *envp) {
-    static const struct wf_span none = {(const uint8_t *)"", 0};
+    static const struct wf_span none = { (const uint8_t *)"", 0 };
     ctx->argc = argc;
     ctx->argv = argv;
     ctx->envp = envp;
@@ -115,8 +128,8 @@ void wf_context_init(struct wf_context *ctx, uint32_t argc, char *const *argv, c
         const char *cold = NULL;
         if (shapes(envp[i]))
             cold = check_variable(envp[i]);
-        else if (envp[i][0] == 'W' && wf_text_starts(envp[i], "WARMFORK_COLD=") && envp[i][14] != '\0' &&
-                 strcmp(envp[i] + 14, "0") != 0)
+        else if (envp[i][0] == 'W' && wf_text_starts(envp[i], "WARMFORK_COLD=") &&
+                 envp[i][14] != '\0' && strcmp(envp[i] + 14, "0") != 0)
             cold = "WARMFORK_COLD";
         if (cold != NULL && ctx->cold == NULL)
             ctx->cold = cold;
@@ -132,13 +145,11 @@ int wf_context_python(struct wf_context *ctx, const char *wanted, struct wf_err 
     return 0;
 }
 
-static void hash_text(struct wf_hash *h, const char *text) {
-    wf_hash_field(h, text, strlen(text));
-}
+static void hash_text(struct wf_hash *h, const char *text) { wf_hash_field(h, text, strlen(text)); }
 
 static void hash_file(struct wf_hash *h, const struct stat *st) {
-    const uint64_t facts[5] = {(uint64_t)st->st_dev, (uint64_t)st->st_ino, (uint64_t)st->st_size,
-                               (uint64_t)st->st_mtim.tv_sec, (uint64_t)st->st_mtim.tv_nsec};
+    const uint64_t facts[5] = { (uint64_t)st->st_dev, (uint64_t)st->st_ino, (uint64_t)st->st_size,
+                                (uint64_t)st->st_mtim.tv_sec, (uint64_t)st->st_mtim.tv_nsec };
     wf_hash_field(h, facts, sizeof facts);
 }
 
@@ -183,8 +194,8 @@ static void hash_options(struct wf_hash *h, const struct wf_context *ctx) {
     hash_text(h, c->mode == WF_MODE_MODULE ? "-m" : "");
 }
 
-/* In sorted order, so that the order of the environment does not matter; entries of one name keep theirs, because the first
- * of them is the one that counts. */
+/* In sorted order, so that the order of the environment does not matter; entries of one name keep
+ * theirs, because the first of them is the one that counts. */
 static int hash_variables(struct wf_hash *h, char *const *envp, struct wf_err *err) {
     const char *found[SHAPING_MAX];
     size_t count = 0;
@@ -192,7 +203,8 @@ static int hash_variables(struct wf_hash *h, char *const *envp, struct wf_err *e
         if (!shapes(*envp))
             continue;
         if (count == SHAPING_MAX)
-            return wf_err_msg(err, "more than %d variables that shape the interpreter", SHAPING_MAX);
+            return wf_err_msg(err, "more than %d variables that shape the interpreter",
+                              SHAPING_MAX);
         size_t name = wf_text_until(*envp, "="), at = count++;
         for (; at > 0 && strncmp(found[at - 1], *envp, name + 1) > 0; at--)
             found[at] = found[at - 1];
@@ -205,11 +217,11 @@ static int hash_variables(struct wf_hash *h, char *const *envp, struct wf_err *e
 }
 
 int wf_context_key(struct wf_context *ctx, struct wf_err *err) {
-    static const char protocol[] = {WF_PROTOCOL};
+    static const char protocol[] = { WF_PROTOCOL };
     struct wf_hash base, own;
     wf_hash_init(&base);
     wf_hash_field(&base, protocol, sizeof protocol);
-    if (hash_interpreter(&base, ctx, err) < 0 || wf_place_get(&ctx->place, err) < 0)
+    if (hash_interpreter(&base, ctx, err) < 0 || wf_place_get_quick(&ctx->place, err) < 0)
         return -1;
     hash_options(&base, ctx);
     if (hash_variables(&base, ctx->envp, err) < 0)

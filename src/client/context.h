@@ -1,5 +1,5 @@
-/* The context of a run: everything that shapes an interpreter before user code runs, and the key that is its hash
- * (docs/design.md, "The context key"). Nobody else computes keys.
+/* The context of a run: everything that shapes an interpreter before user code runs, and the key
+ * that is its hash (docs/design.md, "The context key"). Nobody else computes keys.
  *
  *     struct wf_context ctx;
  *     wf_context_init(&ctx, argc, argv, envp);        // scans the options
@@ -21,19 +21,23 @@ struct wf_context {
     char *const *argv; /* the caller's; must outlive the context */
     char *const *envp;
     struct wf_command command;
-    struct wf_span zygote, preload, init; /* name, modules, absolute path; size 0: none. The caller's memory. */
+    struct wf_span zygote, preload,
+        init; /* name, modules, absolute path; size 0: none. The caller's memory. */
     const char *cold;
-    struct wf_place place;
+    struct wf_place place;         /* its quick half: all but most namespaces, which requests add */
     uint8_t key[WF_KEY_SIZE];      /* with zygote and preload */
-    uint8_t base_key[WF_KEY_SIZE]; /* without: the broader route; equal to `key` when there is neither */
+    uint8_t base_key[WF_KEY_SIZE]; /* without: the broader route; equal to `key` when there is
+                                      neither */
     char python[WF_PATH_ROOM];
 };
 
-/* Scans command line and environment. `argv` is the whole of it, as for python; argv[0] is not looked at. */
+/* Scans command line and environment. `argv` is the whole of it, as for python; argv[0] is not
+ * looked at. */
 void wf_context_init(struct wf_context *ctx, uint32_t argc, char *const *argv, char *const *envp);
 
 /* Chooses the interpreter (see wf_python_find). -1: there is none. */
 int wf_context_python(struct wf_context *ctx, const char *wanted, struct wf_err *err);
 
-/* Measures the calling process and fills place, key and base_key. -1 (something could not be measured): run cold. */
+/* Fills place, key and base_key. The namespaces that take long to measure are not part of the key:
+ * a worker compares them. -1 (something could not be measured): run cold. */
 int wf_context_key(struct wf_context *ctx, struct wf_err *err);

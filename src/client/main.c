@@ -1,5 +1,5 @@
-/* warmpy: runs a python program in a process forked from a warm interpreter, or, whatever may be in the way, with the real
- * one. This file is the order of things; each step is a file of its own. */
+/* warmpy: runs a python program in a process forked from a warm interpreter, or, whatever may be in
+ * the way, with the real one. This file is the order of things; each step is a file of its own. */
 #include "base/cleanup.h"
 #include "client/cold.h"
 #include "client/context.h"
@@ -25,9 +25,9 @@ struct client {
     struct wf_collected collected;
     struct wf_run run;
     enum wf_want want;
-    bool explain;        /* WARMFORK_DEBUG=why */
+    bool explain; /* WARMFORK_DEBUG=why */
     int signals;
-    uint64_t blocked;    /* the caller's signal mask */
+    uint64_t blocked; /* the caller's signal mask */
     char rundir[WF_RUNDIR_MAX + 1];
     uint8_t definition[WF_DEFINITION_MAX];
 };
@@ -69,8 +69,8 @@ static int run_cold(struct client *c, const char *why) {
     return status;
 }
 
-/* The program has them now. Were they kept open here as well, a pipe would not end and a lock would not be released when
- * the program closes its own. */
+/* The program has them now. Were they kept open here as well, a pipe would not end and a lock would
+ * not be released when the program closes its own. */
 static void close_callers(struct client *c) {
     wf_request_done(&c->collected);
     syscall(SYS_close_range, 0, 2, 0);
@@ -83,7 +83,8 @@ static void ask_for_zygote(struct client *c) {
     struct wf_err err;
     if (c->want == WF_WANT_NOTHING)
         return;
-    if (wf_start_warm(c->rundir, &c->ctx, &c->collected, c->want == WF_WANT_CONTEXT, &err) < 0 && c->explain)
+    if (wf_start_warm(c->rundir, &c->ctx, &c->collected, c->want == WF_WANT_CONTEXT, &err) < 0 &&
+        c->explain)
         say("no zygote was asked for: ", err.text);
 }
 
@@ -92,9 +93,9 @@ static _Noreturn void follow(struct client *c) {
     struct wf_run *run = &c->run;
     bool dead = false;
     while (!wf_run_check(run, dead)) {
-        struct pollfd items[3] = {{.fd = run->replies.fd, .events = POLLIN},
-                                  {.fd = run->pidfd, .events = POLLIN},
-                                  {.fd = c->signals, .events = POLLIN}};
+        struct pollfd items[3] = { { .fd = run->replies.fd, .events = POLLIN },
+                                   { .fd = run->pidfd, .events = POLLIN },
+                                   { .fd = c->signals, .events = POLLIN } };
         if (poll(items, 3, -1) < 0)
             continue;
         if (items[2].revents != 0)
@@ -113,10 +114,10 @@ static void explain_warm(const struct client *c) {
 
 /* Returns 1 with `err` filled when the run must be cold. */
 static int run_warm(struct client *c, struct wf_err *err) {
-    struct wf_overrides own = {.blocked = c->blocked, .cwd = -1, .umask = -1};
-    if (wf_context_key(&c->ctx, err) < 0 || wf_request_collect(&c->ctx, &own, &c->collected, err) != 0)
+    struct wf_overrides own = { .blocked = c->blocked, .cwd = -1, .umask = -1 };
+    if (wf_context_key(&c->ctx, err) < 0)
         return 1;
-    if (wf_run_start(&c->ctx, &c->collected, c->rundir, &c->run, &c->want, err) != 0) {
+    if (wf_run_start(&c->ctx, &own, c->rundir, &c->collected, &c->run, &c->want, err) != 0) {
         ask_for_zygote(c);
         wf_request_done(&c->collected);
         return 1;
@@ -137,7 +138,8 @@ int main(int argc, char **argv, char **envp) {
     struct client c;
     struct wf_err err;
     int status;
-    if (argc > 1 && argv[1][0] == '-' && wf_text_starts(argv[1], "--warmfork-") && (status = own_option(argv[1])) >= 0)
+    if (argc > 1 && argv[1][0] == '-' && wf_text_starts(argv[1], "--warmfork-") &&
+        (status = own_option(argv[1])) >= 0)
         return status;
     const char *debug = wf_env_get(envp, "WARMFORK_DEBUG");
     c.explain = debug != NULL && strcmp(debug, "why") == 0;

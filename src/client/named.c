@@ -16,15 +16,15 @@ bool wf_named_valid(const char *name) {
         return false;
     for (size_t i = 0; i < size; i++) {
         char c = name[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-              c == '-'))
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '.' || c == '_' || c == '-'))
             return false;
     }
     return true;
 }
 
 static struct wf_span span(const char *text) {
-    return (struct wf_span){(const uint8_t *)text, (uint32_t)strlen(text)};
+    return (struct wf_span){ (const uint8_t *)text, (uint32_t)strlen(text) };
 }
 
 static int read_definition(const char *rundir, const char *name, uint8_t room[WF_DEFINITION_MAX],
@@ -44,7 +44,8 @@ static int read_definition(const char *rundir, const char *name, uint8_t room[WF
     return wrong != NULL ? wf_err_msg(err, "%s: %s", path, wrong) : 0;
 }
 
-int wf_named_apply(struct wf_context *ctx, const char *rundir, uint8_t room[WF_DEFINITION_MAX], struct wf_err *err) {
+int wf_named_apply(struct wf_context *ctx, const char *rundir, uint8_t room[WF_DEFINITION_MAX],
+                   struct wf_err *err) {
     struct wf_definition definition;
     const char *name = wf_env_get(ctx->envp, "WARMFORK_ZYGOTE");
     if (name == NULL || name[0] == '\0') {
@@ -73,8 +74,9 @@ struct dirent64 {
 };
 
 /* Tries one directory `base`/lib that may hold several versions of python. */
-static bool search_lib(const char *base, const char *lib, const char *file, char ret_path[WF_PATH_ROOM]) {
-    static const char *const packages[] = {"site-packages", "dist-packages"};
+static bool search_lib(const char *base, const char *lib, const char *file,
+                       char ret_path[WF_PATH_ROOM]) {
+    static const char *const packages[] = { "site-packages", "dist-packages" };
     _Alignas(8) char room[2048];
     char path[WF_PATH_ROOM];
     if (wf_fmt(path, sizeof path, "%s/%s", base, lib) >= sizeof path - 1)
@@ -88,7 +90,8 @@ static bool search_lib(const char *base, const char *lib, const char *file, char
             if (!wf_text_starts(entry->name, "python3"))
                 continue;
             for (int i = 0; i < 2; i++) {
-                size_t length = wf_fmt(ret_path, WF_PATH_ROOM, "%s/%s/%s/warmfork/%s", path, entry->name, packages[i], file);
+                size_t length = wf_fmt(ret_path, WF_PATH_ROOM, "%s/%s/%s/warmfork/%s", path,
+                                       entry->name, packages[i], file);
                 if (length < WF_PATH_ROOM - 1 && faccessat(AT_FDCWD, ret_path, R_OK, 0) == 0)
                     return true;
             }
@@ -97,10 +100,12 @@ static bool search_lib(const char *base, const char *lib, const char *file, char
     return false;
 }
 
-int wf_named_libfile(char *const *envp, const char *name, char ret_path[WF_PATH_ROOM], struct wf_err *err) {
+int wf_named_libfile(char *const *envp, const char *name, char ret_path[WF_PATH_ROOM],
+                     struct wf_err *err) {
     char base[WF_PATH_ROOM];
     const char *libdir = wf_env_get(envp, "WARMFORK_LIBDIR");
-    if (libdir != NULL && libdir[0] == '/' && wf_fmt(ret_path, WF_PATH_ROOM, "%s/%s", libdir, name) < WF_PATH_ROOM - 1 &&
+    if (libdir != NULL && libdir[0] == '/' &&
+        wf_fmt(ret_path, WF_PATH_ROOM, "%s/%s", libdir, name) < WF_PATH_ROOM - 1 &&
         faccessat(AT_FDCWD, ret_path, R_OK, 0) == 0)
         return 0;
     if (wf_python_bindir(base, err) < 0)

@@ -12,8 +12,9 @@ static bool equals(const char *text, size_t size, const char *word) {
 /* Categories that python resolves without an import, and that exist in every version we serve. */
 static bool builtin_category(const char *text, size_t size) {
     static const char *const names[] = {
-        "Warning", "UserWarning", "DeprecationWarning", "SyntaxWarning", "RuntimeWarning", "FutureWarning",
-        "PendingDeprecationWarning", "ImportWarning", "UnicodeWarning", "BytesWarning", "ResourceWarning",
+        "Warning",        "UserWarning",   "DeprecationWarning",        "SyntaxWarning",
+        "RuntimeWarning", "FutureWarning", "PendingDeprecationWarning", "ImportWarning",
+        "UnicodeWarning", "BytesWarning",  "ResourceWarning",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (equals(text, size, names[i]))
@@ -22,15 +23,16 @@ static bool builtin_category(const char *text, size_t size) {
 }
 
 static bool builtin_action(const char *text, size_t size) {
-    static const char *const names[] = {"default", "always", "ignore", "module", "once", "error", "all"};
+    static const char *const names[] = { "default", "always", "ignore", "module",
+                                         "once",    "error",  "all" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (equals(text, size, names[i]))
             return true;
     return false;
 }
 
-/* action:message:category:module:lineno, later fields optional. python prints a line about an entry it does not
- * understand, at every start; a zygote would print it once, to nobody. */
+/* action:message:category:module:lineno, later fields optional. python prints a line about an entry
+ * it does not understand, at every start; a zygote would print it once, to nobody. */
 bool wf_options_plain_filter(const char *text, size_t size) {
     for (unsigned field = 0;; field++) {
         const char *colon = memchr(text, ':', size);
@@ -52,10 +54,17 @@ bool wf_options_plain_filter(const char *text, size_t size) {
     }
 }
 
-/* -X keys that do nothing at start or end but set the interpreter up, and so can be done once for many runs. */
+/* -X keys that do nothing at start or end but set the interpreter up, and so can be done once for
+ * many runs. */
 static bool servable_x(const char *text) {
-    static const char *const keys[] = {"dev", "utf8", "faulthandler", "no_debug_ranges", "int_max_str_digits",
-                                       "frozen_modules", "warn_default_encoding", "cpu_count"};
+    static const char *const keys[] = { "dev",
+                                        "utf8",
+                                        "faulthandler",
+                                        "no_debug_ranges",
+                                        "int_max_str_digits",
+                                        "frozen_modules",
+                                        "warn_default_encoding",
+                                        "cpu_count" };
     const char *equal = strchr(text, '=');
     size_t size = equal != NULL ? (size_t)(equal - text) : strlen(text);
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
@@ -91,9 +100,10 @@ static void found_program(struct wf_command *ret, uint32_t argc, char *const *ar
     }
 }
 
-/* Reads the cluster argv[at] ("-Ic", "-Wdefault", "-X"). Returns how many arguments it takes, or 0 when the scan is over:
- * it held -c or -m, or something that runs no program. */
-static uint32_t scan_cluster(struct wf_command *ret, uint32_t argc, char *const *argv, uint32_t at) {
+/* Reads the cluster argv[at] ("-Ic", "-Wdefault", "-X"). Returns how many arguments it takes, or 0
+ * when the scan is over: it held -c or -m, or something that runs no program. */
+static uint32_t scan_cluster(struct wf_command *ret, uint32_t argc, char *const *argv,
+                             uint32_t at) {
     const char *arg = argv[at];
     for (uint32_t i = 1; arg[i] != '\0'; i++) {
         char option = arg[i];
@@ -127,7 +137,7 @@ static uint32_t scan_cluster(struct wf_command *ret, uint32_t argc, char *const 
 
 void wf_options_scan(uint32_t argc, char *const *argv, struct wf_command *ret) {
     uint32_t at = 1;
-    *ret = (struct wf_command){.mode = WF_MODE_STDIN, .target = argc};
+    *ret = (struct wf_command){ .mode = WF_MODE_STDIN, .target = argc };
     if (argc == 0) {
         ret->cold = "no argument vector";
         ret->mode = 0;

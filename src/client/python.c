@@ -45,8 +45,9 @@ static bool join(char ret_path[WF_PATH_ROOM], const char *dir, size_t dir_size, 
     return true;
 }
 
-/* An executable regular file that is not this very program: a warmpy installed or linked as "python3" must not run itself
- * for ever. The inode of warmpy is only looked up when there is a candidate. */
+/* An executable regular file that is not this very program: a warmpy installed or linked as
+ * "python3" must not run itself for ever. The inode of warmpy is only looked up when there is a
+ * candidate. */
 static bool usable(const char *path, bool *have_self, struct stat *self) {
     struct stat st;
     if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) || (st.st_mode & 0111) == 0)
@@ -59,7 +60,8 @@ static bool usable(const char *path, bool *have_self, struct stat *self) {
     return st.st_dev != self->st_dev || st.st_ino != self->st_ino;
 }
 
-static int search_path(const char *name, char *const *envp, char ret_path[WF_PATH_ROOM], struct wf_err *err) {
+static int search_path(const char *name, char *const *envp, char ret_path[WF_PATH_ROOM],
+                       struct wf_err *err) {
     const char *path = wf_env_get(envp, "PATH");
     struct stat self;
     bool have_self = false;
@@ -79,7 +81,8 @@ static int search_path(const char *name, char *const *envp, char ret_path[WF_PAT
     return wf_err_sys(err, "look up on PATH", name);
 }
 
-int wf_python_find(const char *wanted, char *const *envp, char ret_path[WF_PATH_ROOM], struct wf_err *err) {
+int wf_python_find(const char *wanted, char *const *envp, char ret_path[WF_PATH_ROOM],
+                   struct wf_err *err) {
     struct stat self;
     bool have_self = false;
     if (wanted == NULL)

@@ -17,8 +17,9 @@ void wf_replies_done(struct wf_replies *in) {
     wf_close(&in->passed);
 }
 
-/* Only the first descriptor can be of use; any other is closed. One that did not fit into our table is not an error:
- * the message that it belongs to may say that the program runs, and that must not be lost. */
+/* Only the first descriptor can be of use; any other is closed. One that did not fit into our table
+ * is not an error: the message that it belongs to may say that the program runs, and that must not
+ * be lost. */
 static void take_descriptors(struct wf_replies *in, struct msghdr *msg) {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
@@ -36,9 +37,14 @@ static void take_descriptors(struct wf_replies *in, struct msghdr *msg) {
 }
 
 static int fill(struct wf_replies *in, struct wf_err *err) {
-    union { char space[CMSG_SPACE(4 * sizeof(int))]; struct cmsghdr align; } control;
-    struct iovec part = {in->data + in->size, sizeof in->data - in->size};
-    struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    union {
+        char space[CMSG_SPACE(4 * sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec part = { in->data + in->size, sizeof in->data - in->size };
+    struct msghdr msg = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control
+    };
     ssize_t got;
     do
         got = recvmsg(in->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
@@ -71,8 +77,8 @@ static int parse(struct wf_replies *in, struct wf_header *ret_header, struct wf_
     return 1;
 }
 
-int wf_replies_next(struct wf_replies *in, struct wf_header *ret_header, const uint8_t **ret_payload,
-                    struct wf_err *err) {
+int wf_replies_next(struct wf_replies *in, struct wf_header *ret_header,
+                    const uint8_t **ret_payload, struct wf_err *err) {
     int result;
     if (in->fd < 0)
         return wf_err_msg(err, "the connection to the worker is closed");

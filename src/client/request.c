@@ -15,8 +15,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define FIELDS_ROOM 16384 /* all of a request but its strings: bounded by paths, names, descriptors and cpus */
-#define REAL_TIME(policy) ((policy) == 1 || (policy) == 2 || (policy) == 6) /* FIFO, RR, DEADLINE */
+#define FIELDS_ROOM                                                                                \
+    16384 /* all of a request but its strings: bounded by paths, names, descriptors and cpus */
+#define REAL_TIME(policy) ((policy) == 1 || (policy) == 2 || (policy) == 6) /* FIFO, RR, DEADLINE  \
+                                                                             */
 #define RESET_ON_FORK 0x40000000
 
 struct kernel_sigaction { /* as rt_sigaction fills it in; only the first word matters here */
@@ -30,7 +32,8 @@ static int collect_limits(struct wf_request *r, struct wf_err *err) {
     return 0;
 }
 
-/* Only ignored signals survive an exec; asking for each is several times cheaper than reading /proc/self/status. */
+/* Only ignored signals survive an exec; asking for each is several times cheaper than reading
+ * /proc/self/status. */
 static int collect_ignored(struct wf_request *r, struct wf_err *err) {
     struct kernel_sigaction action;
     r->sig_ignored = 0;
@@ -47,17 +50,22 @@ static int collect_ignored(struct wf_request *r, struct wf_err *err) {
 
 static int collect_scheduling(struct wf_collected *c, struct wf_err *err) {
     struct wf_request *r = &c->request;
-    long nice = syscall(SYS_getpriority, PRIO_PROCESS, 0), sched = syscall(SYS_sched_getscheduler, 0);
+    long nice = syscall(SYS_getpriority, PRIO_PROCESS, 0),
+         sched = syscall(SYS_sched_getscheduler, 0);
     long ioprio = syscall(SYS_ioprio_get, 1, 0); /* IOPRIO_WHO_PROCESS */
     long cpus = syscall(SYS_sched_getaffinity, 0, sizeof c->cpus, c->cpus);
     int policy = 0;
     if (nice < 0 || sched < 0 || ioprio < 0 || cpus < 0)
-        return wf_err_sys(err, nice < 0 ? "getpriority" : sched < 0 ? "sched_getscheduler" :
-                               ioprio < 0 ? "ioprio_get" : "sched_getaffinity", NULL);
+        return wf_err_sys(err,
+                          nice < 0     ? "getpriority"
+                          : sched < 0  ? "sched_getscheduler"
+                          : ioprio < 0 ? "ioprio_get"
+                                       : "sched_getaffinity",
+                          NULL);
     r->nice = 20 - (int)nice; /* the kernel's own answer is never negative */
     r->sched = (int32_t)sched;
     r->ioprio = (int32_t)ioprio;
-    r->cpus = (struct wf_span){c->cpus, (uint32_t)cpus};
+    r->cpus = (struct wf_span){ c->cpus, (uint32_t)cpus };
     if (REAL_TIME(sched & ~RESET_ON_FORK)) {
         wf_err_msg(err, "a real-time scheduling class");
         return 1;
@@ -130,11 +138,11 @@ static int list_inherited(struct wf_collected *c, struct wf_err *err) {
     }
 }
 
-/* The process's own descriptors. Since Linux 6.2 the size of /proc/self/fd is the number of open descriptors, which
- * proves in one call that there is none above 2. */
-static int collect_own_fds(struct wf_collected *c, struct wf_err *err) {
+/* The process's own descriptors. Since Linux 6.2 the size of /proc/self/fd is the number of open
+ * descriptors, which proves in one call that there is none above 2. */
+static int collect_own_fds(struct wf_collected *c, int connection, struct wf_err *err) {
     struct stat st;
-    unsigned open_count = 0;
+    unsigned open_count = connection >= 0 ? 1 : 0;
     for (int fd = 0; fd < 3; fd++)
         if (inheritable(fd)) {
             c->request.stdio |= 1u << fd;
@@ -149,10 +157,12 @@ static int collect_own_fds(struct wf_collected *c, struct wf_err *err) {
     return list_inherited(c, err);
 }
 
-static int collect_given_fds(struct wf_collected *c, const struct wf_overrides *over, struct wf_err *err) {
+static int collect_given_fds(struct wf_collected *c, const struct wf_overrides *over,
+                             struct wf_err *err) {
     for (int number = 0; number < 3; number++)
         for (unsigned i = 0; i < over->nfds; i++)
-            if (over->fdnums[i] == number && over->fds[i] >= 0 && !(c->request.stdio & 1u << number)) {
+            if (over->fdnums[i] == number && over->fds[i] >= 0 &&
+                !(c->request.stdio & 1u << number)) {
                 c->request.stdio |= 1u << number;
                 c->fds[c->nfds++] = over->fds[i];
             }
@@ -166,7 +176,8 @@ static int collect_given_fds(struct wf_collected *c, const struct wf_overrides *
     return 0;
 }
 
-static int collect_cwd(struct wf_collected *c, const struct wf_overrides *over, struct wf_err *err) {
+static int collect_cwd(struct wf_collected *c, const struct wf_overrides *over,
+                       struct wf_err *err) {
     unsigned at = 0;
     while (c->fds[at] != -1)
         at++;
@@ -205,7 +216,8 @@ static size_t strings_copy(char *to, uint32_t count, char *const *list) {
     return total;
 }
 
-static int collect_strings(const struct wf_context *ctx, struct wf_collected *c, struct wf_err *err) {
+static int collect_strings(const struct wf_context *ctx, struct wf_collected *c,
+                           struct wf_err *err) {
     const char *data = ctx->argv[0];
     size_t size;
     if (!contiguous(ctx, &size)) {
@@ -224,13 +236,17 @@ static int collect_strings(const struct wf_context *ctx, struct wf_collected *c,
         wf_err_msg(err, "arguments and environment of %zu bytes", size);
         return 1;
     }
-    c->request.strings = (struct wf_span){(const uint8_t *)data, (uint32_t)size};
+    c->request.strings = (struct wf_span){ (const uint8_t *)data, (uint32_t)size };
     return 0;
 }
 
-/* A program on stdin that is a terminal is the interactive interpreter; without stdin there is no program. */
+/* A program on stdin that is a terminal is the interactive interpreter; without stdin there is no
+ * program. */
 static int check_stdin(const struct wf_collected *c, struct wf_err *err) {
-    struct { uint32_t flags[4]; uint8_t rest[48]; } terminal;
+    struct {
+        uint32_t flags[4];
+        uint8_t rest[48];
+    } terminal;
     if (c->request.mode != WF_MODE_STDIN)
         return 0;
     if ((c->request.stdio & 1) == 0) {
@@ -244,13 +260,16 @@ static int check_stdin(const struct wf_collected *c, struct wf_err *err) {
     return 0;
 }
 
-static int collect(const struct wf_context *ctx, const struct wf_overrides *over, struct wf_collected *c,
-                   struct wf_err *err) {
+static int collect(const struct wf_context *ctx, const struct wf_overrides *over, int connection,
+                   struct wf_collected *c, struct wf_err *err) {
     int result;
-    if ((result = over->fds != NULL ? collect_given_fds(c, over, err) : collect_own_fds(c, err)) != 0 ||
+    if ((result = over->fds != NULL ? collect_given_fds(c, over, err)
+                                    : collect_own_fds(c, connection, err)) != 0 ||
         (result = check_stdin(c, err)) != 0 || (result = collect_scheduling(c, err)) != 0 ||
-        (result = collect_limits(&c->request, err)) != 0 || (result = collect_ignored(&c->request, err)) != 0 ||
-        (result = collect_strings(ctx, c, err)) != 0)
+        (result = collect_limits(&c->request, err)) != 0 ||
+        (result = collect_ignored(&c->request, err)) != 0 ||
+        (result = collect_strings(ctx, c, err)) != 0 ||
+        (result = wf_place_add_namespaces(&c->request.place, connection, err)) != 0)
         return result;
     if (over->umask >= 0) {
         c->request.umask = (uint32_t)over->umask;
@@ -261,8 +280,13 @@ static int collect(const struct wf_context *ctx, const struct wf_overrides *over
     return collect_cwd(c, over, err);
 }
 
-int wf_request_collect(const struct wf_context *ctx, const struct wf_overrides *over, struct wf_collected *ret,
-                       struct wf_err *err) {
+int wf_request_collect(const struct wf_context *ctx, const struct wf_overrides *over,
+                       struct wf_collected *ret, struct wf_err *err) {
+    return wf_request_collect_connected(ctx, over, -1, ret, err);
+}
+
+int wf_request_collect_connected(const struct wf_context *ctx, const struct wf_overrides *over,
+                                 int connection, struct wf_collected *ret, struct wf_err *err) {
     const struct wf_command *command = &ctx->command;
     struct wf_request *r = &ret->request;
     ret->nfds = 0;
@@ -278,14 +302,14 @@ int wf_request_collect(const struct wf_context *ctx, const struct wf_overrides *
     r->target = command->target;
     r->target_offset = command->target_offset;
     r->options = command->options;
-    r->python = (struct wf_span){(const uint8_t *)ctx->python, (uint32_t)strlen(ctx->python)};
+    r->python = (struct wf_span){ (const uint8_t *)ctx->python, (uint32_t)strlen(ctx->python) };
     r->zygote = ctx->zygote;
     r->preload = ctx->preload;
     r->init = ctx->init;
-    r->fdnums = (struct wf_span){ret->fdnums, 0};
+    r->fdnums = (struct wf_span){ ret->fdnums, 0 };
     r->argc = ctx->argc;
     r->envc = ctx->envc;
-    int result = collect(ctx, over, ret, err);
+    int result = collect(ctx, over, connection, ret, err);
     if (result != 0)
         wf_request_done(ret);
     return result;
@@ -303,8 +327,8 @@ static void make_base(struct wf_request *r) {
     r->zygote.size = r->preload.size = r->init.size = 0;
 }
 
-int wf_request_send_run(int fd, const struct wf_context *ctx, struct wf_collected *c, bool with_preload,
-                        struct wf_err *err) {
+int wf_request_send_run(int fd, const struct wf_context *ctx, struct wf_collected *c,
+                        bool with_preload, struct wf_err *err) {
     uint8_t room[FIELDS_ROOM];
     struct wf_buf fields;
     struct wf_request base;
@@ -317,17 +341,18 @@ int wf_request_send_run(int fd, const struct wf_context *ctx, struct wf_collecte
     wf_buf_init_fixed(&fields, room, sizeof room);
     if (!wf_encode_request(&fields, r))
         return wf_err_msg(err, "request fields do not fit into %d bytes", FIELDS_ROOM);
-    const struct iovec iov[2] = {{room, fields.size}, {(void *)r->strings.data, r->strings.size}};
+    const struct iovec iov[2] = { { room, fields.size },
+                                  { (void *)r->strings.data, r->strings.size } };
     return wf_channel_send(fd, WF_RUN, 0, iov, 2, c->fds, c->nfds, err);
 }
 
-int wf_request_send_warm(int fd, const struct wf_context *ctx, struct wf_collected *c, bool with_preload, unsigned flags,
-                         struct wf_err *err) {
+int wf_request_send_warm(int fd, const struct wf_context *ctx, struct wf_collected *c,
+                         bool with_preload, unsigned flags, struct wf_err *err) {
     uint8_t room[FIELDS_ROOM];
     struct wf_buf fields;
     struct wf_request r = c->request;
     const struct wf_command *command = &ctx->command;
-    char apart[3] = {'\0', '-', command->mode == WF_MODE_MODULE ? 'm' : 'c'};
+    char apart[3] = { '\0', '-', command->mode == WF_MODE_MODULE ? 'm' : 'c' };
     const uint8_t *strings = r.strings.data;
     size_t head = r.strings.size, cut = 0;
     if (!with_preload)
@@ -347,10 +372,10 @@ int wf_request_send_warm(int fd, const struct wf_context *ctx, struct wf_collect
     if (!wf_encode_request(&fields, &r))
         return wf_err_msg(err, "request fields do not fit into %d bytes", FIELDS_ROOM);
     const struct iovec iov[4] = {
-        {room, fields.size},
-        {(void *)strings, head},
-        {apart, cut > 0 ? sizeof apart : 0},
-        {(void *)(strings + head + cut), c->request.strings.size - head - cut},
+        { room, fields.size },
+        { (void *)strings, head },
+        { apart, cut > 0 ? sizeof apart : 0 },
+        { (void *)(strings + head + cut), c->request.strings.size - head - cut },
     };
     return wf_channel_send(fd, WF_WARM, flags, iov, 4, NULL, 0, err);
 }

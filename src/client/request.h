@@ -1,4 +1,5 @@
-/* What a worker must know of the caller to become it: collected from the calling process, sent as WF_RUN or WF_WARM. */
+/* What a worker must know of the caller to become it: collected from the calling process, sent as
+ * WF_RUN or WF_WARM. */
 #pragma once
 
 #include "base/err.h"
@@ -6,11 +7,13 @@
 #include "wire/wire.h"
 
 struct wf_collected {
-    struct wf_request request; /* spans point into the context and into this struct: do not copy or move it */
+    struct wf_request
+        request; /* spans point into the context and into this struct: do not copy or move it */
     unsigned nfds;
-    int fds[WF_MAX_FDS];       /* in the order of WF_RUN; fds[cwd_index] is owned, the others are the caller's */
-    int cwd;                   /* O_PATH descriptor of the working directory, owned; -1: none */
-    void *map;                 /* copy of the strings when they did not lie contiguously, owned; or NULL */
+    int fds[WF_MAX_FDS]; /* in the order of WF_RUN; fds[cwd_index] is owned, the others are the
+                            caller's */
+    int cwd;             /* O_PATH descriptor of the working directory, owned; -1: none */
+    void *map; /* copy of the strings when they did not lie contiguously, owned; or NULL */
     size_t map_size;
     uint8_t fdnums[4 * WF_MAX_FDS];
     uint8_t cpus[WF_MAX_CPUS_BYTES];
@@ -18,27 +21,35 @@ struct wf_collected {
 
 /* What the program is to get, where that is not simply what this process has. */
 struct wf_overrides {
-    uint64_t blocked;      /* signal mask (bit n-1: signal n) as it was before the caller changed it */
-    const int *fds;        /* NULL: this process's own 0, 1, 2 and all inheritable descriptors above; else descriptor */
-    const int *fdnums;     /* fds[i] becomes number fdnums[i]; -1 in fds is skipped */
+    uint64_t blocked; /* signal mask (bit n-1: signal n) as it was before the caller changed it */
+    const int *fds; /* NULL: this process's own 0, 1, 2 and all inheritable descriptors above; else
+                       descriptor */
+    const int *fdnums; /* fds[i] becomes number fdnums[i]; -1 in fds is skipped */
     unsigned nfds;
-    int cwd;               /* descriptor of the working directory, stays the caller's; -1: this process's */
-    int64_t umask;         /* -1: ask umask(2), which a program with threads must not do */
+    int cwd;       /* descriptor of the working directory, stays the caller's; -1: this process's */
+    int64_t umask; /* -1: ask umask(2), which a program with threads must not do */
 };
 
-/* Measures the calling process. `ctx` must have its key, and outlive `ret`. 1: it can only run cold, `err` says why;
- * -1: something could not be measured (cold as well). On anything but 0 nothing is owned. */
-int wf_request_collect(const struct wf_context *ctx, const struct wf_overrides *over, struct wf_collected *ret,
-                       struct wf_err *err);
+/* Measures the calling process. `ctx` must have its key, and outlive `ret`. 1: it can only run
+ * cold, `err` says why; -1: something could not be measured (cold as well). On anything but 0
+ * nothing is owned. */
+int wf_request_collect(const struct wf_context *ctx, const struct wf_overrides *over,
+                       struct wf_collected *ret, struct wf_err *err);
+
+/* The same for the time between connect and send, when the worker is waking up and costs nothing to
+ * wait for: `connection` is the one descriptor that this process has opened itself (-1: none). */
+int wf_request_collect_connected(const struct wf_context *ctx, const struct wf_overrides *over,
+                                 int connection, struct wf_collected *ret, struct wf_err *err);
 
 /* Closes and unmaps what it owns. */
 void wf_request_done(struct wf_collected *c);
 
 /* Sends it as WF_RUN with its descriptors; for the context itself, or its base. */
-int wf_request_send_run(int fd, const struct wf_context *ctx, struct wf_collected *c, bool with_preload,
-                        struct wf_err *err);
+int wf_request_send_run(int fd, const struct wf_context *ctx, struct wf_collected *c,
+                        bool with_preload, struct wf_err *err);
 
-/* Sends it as WF_WARM (no descriptors; `flags` 0 or WF_F_WAIT). `with_preload`: the context itself, else its base. Options
- * glued to -c or -m are cut apart, so that argv[1..options] are exactly the interpreter's options. */
-int wf_request_send_warm(int fd, const struct wf_context *ctx, struct wf_collected *c, bool with_preload, unsigned flags,
-                         struct wf_err *err);
+/* Sends it as WF_WARM (no descriptors; `flags` 0 or WF_F_WAIT). `with_preload`: the context itself,
+ * else its base. Options glued to -c or -m are cut apart, so that argv[1..options] are exactly the
+ * interpreter's options. */
+int wf_request_send_warm(int fd, const struct wf_context *ctx, struct wf_collected *c,
+                         bool with_preload, unsigned flags, struct wf_err *err);

@@ -27,22 +27,25 @@ static enum attempt from_reason(const uint8_t *payload, uint32_t size, struct wf
         wf_err_msg(err, "the worker's answer: %s", wrong);
         return ATTEMPT_BROKEN;
     }
-    wf_err_msg(err, "unsuitable (%u): %.*s", why.code, (int)(why.text.size < 250 ? why.text.size : 250),
-               (const char *)why.text.data);
-    return why.code == WF_WHY_INPUTS ? ATTEMPT_INPUTS : why.code == WF_WHY_STALE ? ATTEMPT_STALE : ATTEMPT_REFUSED;
+    wf_err_msg(err, "unsuitable (%u): %.*s", why.code,
+               (int)(why.text.size < 250 ? why.text.size : 250), (const char *)why.text.data);
+    return why.code == WF_WHY_INPUTS  ? ATTEMPT_INPUTS
+           : why.code == WF_WHY_STALE ? ATTEMPT_STALE
+                                      : ATTEMPT_REFUSED;
 }
 
-static enum attempt from_answer(struct wf_run *run, const struct wf_header *header, const uint8_t *payload,
-                                struct wf_err *err) {
+static enum attempt from_answer(struct wf_run *run, const struct wf_header *header,
+                                const uint8_t *payload, struct wf_err *err) {
     if (header->type == WF_UNSUITABLE)
         return from_reason(payload, header->size, err);
     if (header->type != WF_STARTED) {
         wf_err_msg(err, "the worker's answer: unexpected message %u", header->type);
         return ATTEMPT_BROKEN;
     }
-    /* From here on the program may be running: whatever else is odd, it is never started a second time. */
+    /* From here on the program may be running: whatever else is odd, it is never started a second
+     * time. */
     if (wf_decode_started(payload, header->size, &run->started) != NULL)
-        run->started = (struct wf_started){0};
+        run->started = (struct wf_started){ 0 };
     run->pidfd = wf_steal_fd(&run->replies.passed);
     if (run->pidfd >= 0 && run->pidfd < 3)
         run->pidfd = wf_move_fd(run->pidfd, 3);
@@ -55,7 +58,7 @@ static enum attempt await_answer(struct wf_run *run, struct wf_err *err) {
     long long deadline = 0;
     int left = WF_STARTED_TIMEOUT_MS;
     for (;;) {
-        struct pollfd item = {.fd = run->replies.fd, .events = POLLIN};
+        struct pollfd item = { .fd = run->replies.fd, .events = POLLIN };
         int count = poll(&item, 1, left);
         if (count == 0 || (count < 0 && errno != EINTR)) {
             wf_err_msg(err, "no answer from the worker in %d ms", WF_STARTED_TIMEOUT_MS);
@@ -74,8 +77,32 @@ static enum attempt await_answer(struct wf_run *run, struct wf_err *err) {
     }
 }
 
-static enum attempt try_route(const struct wf_context *ctx, struct wf_collected *c, bool with_preload, struct wf_run *run,
-                              struct wf_err *err) {
+/* What stays the same from one attempt to the next. */
+struct search {
+    const struct wf_context *ctx;
+    const struct wf_overrides *over;
+    struct wf_collected *c;
+    struct wf_run *run;
+    bool collected;
+};
+
+/* All that a run needs and its route does not, done while the worker wakes up. That the directory
+ * is ours alone is verified here too: nothing has been sent yet. */
+static int get_ready(struct search *s, int connection, struct wf_err *err) {
+    int dir;
+    if (s->collected)
+        return 0;
+    if (wf_rundir_open(s->run->rundir, false, &dir, err) < 0)
+        return -1;
+    wf_close(&dir);
+    if (wf_request_collect_connected(s->ctx, s->over, connection, s->c, err) != 0)
+        return -1;
+    s->collected = true;
+    return 0;
+}
+
+static enum attempt try_route(struct search *s, bool with_preload, struct wf_err *err) {
+    struct wf_run *run = s->run;
     char name[48];
     int fd;
     wf_route_name(run->key, run->variant, false, name);
@@ -86,57 +113,63 @@ static enum attempt try_route(const struct wf_context *ctx, struct wf_collected 
     wf_replies_init(&run->replies, fd);
     run->pidfd = -1;
     enum attempt result = ATTEMPT_BROKEN;
-    /* A worker that refuses early closes before it has read everything; its reason is there to be read all the same. */
-    if (wf_request_send_run(fd, ctx, c, with_preload, err) == 0 || err->code == EPIPE || err->code == ECONNRESET)
+    /* A worker that refuses early closes before it has read everything; its reason is there to be
+     * read all the same. */
+    if (get_ready(s, fd, err) == 0 &&
+        (wf_request_send_run(fd, s->ctx, s->c, with_preload, err) == 0 || err->code == EPIPE ||
+         err->code == ECONNRESET))
         result = await_answer(run, err);
     if (result != ATTEMPT_STARTED)
         wf_replies_done(&run->replies);
     return result;
 }
 
-static enum attempt try_variants(const struct wf_context *ctx, struct wf_collected *c, bool with_preload,
-                                 struct wf_run *run, struct wf_err *err) {
+static enum attempt try_variants(struct search *s, bool with_preload, struct wf_err *err) {
+    struct wf_run *run = s->run;
     enum attempt result = ATTEMPT_MISSING;
-    memcpy(run->key, with_preload ? ctx->key : ctx->base_key, sizeof run->key);
+    memcpy(run->key, with_preload ? s->ctx->key : s->ctx->base_key, sizeof run->key);
     for (run->variant = 0; run->variant < WF_VARIANTS; run->variant++) {
-        struct wf_err missing;
-        result = try_route(ctx, c, with_preload, run, run->variant == 0 ? err : &missing);
+        struct wf_err later;
+        result = try_route(s, with_preload, run->variant == 0 ? err : &later);
         if (result == ATTEMPT_MISSING && run->variant > 0)
             return ATTEMPT_INPUTS; /* `err` still says which input */
         if (run->variant > 0)
-            *err = missing;
+            *err = later;
         if (result != ATTEMPT_INPUTS)
             return result;
     }
     return result;
 }
 
-int wf_run_start(const struct wf_context *ctx, struct wf_collected *c, const char *rundir, struct wf_run *ret,
-                 enum wf_want *ret_want, struct wf_err *err) {
-    bool preload = memcmp(ctx->key, ctx->base_key, sizeof ctx->key) != 0;
+int wf_run_start(const struct wf_context *ctx, const struct wf_overrides *over, const char *rundir,
+                 struct wf_collected *c, struct wf_run *ret, enum wf_want *ret_want,
+                 struct wf_err *err) {
+    struct search s = { .ctx = ctx, .over = over, .c = c, .run = ret };
+    bool is_base = memcmp(ctx->key, ctx->base_key, sizeof ctx->key) == 0, with_preload = !is_base;
     enum attempt result;
-    int dir;
+    struct wf_err collect_err;
     *ret_want = WF_WANT_NOTHING;
+    c->cwd = -1;
+    c->map = NULL;
     ret->ended = false;
-    if (wf_rundir_open(rundir, false, &dir, err) < 0) {
-        if (err->code == ENOENT)
-            *ret_want = WF_WANT_CONTEXT;
-        return 1;
-    }
-    wf_close(&dir);
     memcpy(ret->rundir, rundir, strlen(rundir) + 1);
     for (;;) {
-        result = try_variants(ctx, c, preload, ret, err);
+        result = try_variants(&s, with_preload, err);
         if (*ret_want == WF_WANT_NOTHING &&
             (result == ATTEMPT_MISSING || result == ATTEMPT_INPUTS || result == ATTEMPT_STALE))
-            *ret_want = preload || memcmp(ctx->key, ctx->base_key, sizeof ctx->key) == 0 ? WF_WANT_CONTEXT : WF_WANT_BASE;
-        if (result == ATTEMPT_STARTED)
-            return 0;
+            *ret_want = with_preload || is_base ? WF_WANT_CONTEXT : WF_WANT_BASE;
         /* Without its init section a program would not find its names: no broader route then. */
-        if (result == ATTEMPT_BROKEN || !preload || ctx->init.size > 0)
-            return 1;
-        preload = false;
+        if (result == ATTEMPT_STARTED || result == ATTEMPT_BROKEN || !with_preload ||
+            ctx->init.size > 0)
+            break;
+        with_preload = false;
     }
+    if (*ret_want != WF_WANT_NOTHING && !s.collected &&
+        wf_request_collect(ctx, over, c, &collect_err) != 0) {
+        *ret_want = WF_WANT_NOTHING;
+        *err = collect_err;
+    }
+    return result == ATTEMPT_STARTED ? 0 : 1;
 }
 
 static void read_connection(struct wf_run *run) {

@@ -12,26 +12,34 @@ struct wf_run {
     struct wf_replies replies; /* owns the connection: while it is open the program lives */
     int pidfd;                 /* owned; -1 when we were out of descriptors */
     struct wf_started started;
-    uint8_t key[WF_KEY_SIZE];  /* the route it took */
+    uint8_t key[WF_KEY_SIZE]; /* the route it took */
     unsigned variant;
-    bool ended;                /* `end` is final */
+    bool ended; /* `end` is final */
     struct wf_exited end;
     char rundir[WF_RUNDIR_MAX + 1];
 };
 
-enum wf_want { WF_WANT_NOTHING, WF_WANT_BASE, WF_WANT_CONTEXT }; /* a zygote that the daemon should be asked for */
+enum wf_want {
+    WF_WANT_NOTHING,
+    WF_WANT_BASE,
+    WF_WANT_CONTEXT
+}; /* a zygote that the daemon should be asked for */
 
-/* Tries the routes, most specific first. 0: `ret` is a run that has started, and must be released. 1: run it cold, `err`
- * says why. In both cases ret_want says what to ask the daemon for. */
-int wf_run_start(const struct wf_context *ctx, struct wf_collected *c, const char *rundir, struct wf_run *ret,
-                 enum wf_want *ret_want, struct wf_err *err);
+/* Tries the routes, most specific first. The request is collected into `c` between connect and
+ * send, while the worker wakes up, or when all routes are missing. 0: `ret` is a run that has
+ * started, and must be released. 1: run it cold, `err` says why. ret_want says what to ask the
+ * daemon for. `c` is to be released in any case. */
+int wf_run_start(const struct wf_context *ctx, const struct wf_overrides *over, const char *rundir,
+                 struct wf_collected *c, struct wf_run *ret, enum wf_want *ret_want,
+                 struct wf_err *err);
 
 /* Opens the pidfd if it was lost because this process had no free descriptor at that moment. */
 void wf_run_find_pidfd(struct wf_run *run);
 
-/* Takes note of what the connection and the pidfd have to say, without waiting; call it when either is readable
- * (`dead`: the pidfd was). Returns whether the run has ended. When the worker died without a word, asking how it
- * ended may take a few seconds at worst (ask.h). */
+/* Takes note of what the connection and the pidfd have to say, without waiting; call it when either
+ * is readable
+ * (`dead`: the pidfd was). Returns whether the run has ended. When the worker died without a word,
+ * asking how it ended may take a few seconds at worst (ask.h). */
 bool wf_run_check(struct wf_run *run, bool dead);
 
 /* Sends a signal to the program; `info` is a kernel siginfo or NULL. */

@@ -15,13 +15,14 @@
 #define ALL_SIGNALS (~0ull)
 #define BIT(sig) (1ull << ((sig) - 1))
 
-/* The kernel's own calls: the libc's refuse to block or reset the signals that it uses for itself (32 to 34). */
+/* The kernel's own calls: the libc's refuse to block or reset the signals that it uses for itself
+ * (32 to 34). */
 static void set_mask(int how, uint64_t mask, uint64_t *ret_old) {
     syscall(SYS_rt_sigprocmask, how, &mask, ret_old, sizeof mask);
 }
 
 static void set_default(int sig) {
-    const uint64_t action[8] = {0}; /* struct kernel_sigaction: SIG_DFL, no flags, no mask */
+    const uint64_t action[8] = { 0 }; /* struct kernel_sigaction: SIG_DFL, no flags, no mask */
     syscall(SYS_rt_sigaction, sig, action, NULL, sizeof(uint64_t));
 }
 
@@ -31,9 +32,7 @@ uint64_t wf_signals_block(void) {
     return old;
 }
 
-void wf_signals_restore(uint64_t mask) {
-    set_mask(SIG_SETMASK, mask, NULL);
-}
+void wf_signals_restore(uint64_t mask) { set_mask(SIG_SETMASK, mask, NULL); }
 
 int wf_signals_open(int *ret_fd, struct wf_err *err) {
     const uint64_t mask = ALL_SIGNALS;
@@ -71,14 +70,16 @@ static bool would_stop(const struct wf_run *run, int sig) {
         return true;
     ssize_t size = wf_read_full(fd, text, sizeof text - 1);
     text[size < 0 ? 0 : size] = '\0';
-    uint64_t other = status_mask(text, "SigBlk:") | status_mask(text, "SigIgn:") | status_mask(text, "SigCgt:");
+    uint64_t other = status_mask(text, "SigBlk:") | status_mask(text, "SigIgn:") |
+                     status_mask(text, "SigCgt:");
     return (other & BIT(sig)) == 0;
 }
 
-/* The worker leads a session of its own, where the kernel ignores SIGTSTP and its like; SIGSTOP does for it. This
- * process then stops in the way it was asked to, so that its parent sees the right signal. It returns when it is continued, or
- * at once when the kernel would not stop it (orphaned process group): then the program must not stay stopped either.
- * SIGCONT itself waits in the signalfd and is handed on like any other. */
+/* The worker leads a session of its own, where the kernel ignores SIGTSTP and its like; SIGSTOP
+ * does for it. This process then stops in the way it was asked to, so that its parent sees the
+ * right signal. It returns when it is continued, or at once when the kernel would not stop it
+ * (orphaned process group): then the program must not stay stopped either. SIGCONT itself waits in
+ * the signalfd and is handed on like any other. */
 static void stop_both(const struct wf_run *run, int sig) {
     uint64_t pending = 0;
     wf_run_signal(run, SIGSTOP, NULL, NULL);
@@ -97,7 +98,8 @@ static void forward(const struct wf_run *run, const struct signalfd_siginfo *got
         stop_both(run, sig);
         return;
     }
-    if (got->ssi_code == SI_QUEUE) { /* the only code that the kernel lets us pass on, together with its value */
+    if (got->ssi_code ==
+        SI_QUEUE) { /* the only code that the kernel lets us pass on, together with its value */
         siginfo_t info;
         memset(&info, 0, sizeof info);
         info.si_signo = sig;
@@ -123,8 +125,9 @@ void wf_signals_end(const struct wf_exited *end) {
     if (end->kind != WF_END_SIGNAL)
         _exit((int)end->value);
     int sig = (int)end->value;
-    /* The program's core, if any, has been written; a limit of 0 does not stop one that goes to a pipe. */
-    static const struct rlimit no_core = {0, 0};
+    /* The program's core, if any, has been written; a limit of 0 does not stop one that goes to a
+     * pipe. */
+    static const struct rlimit no_core = { 0, 0 };
     setrlimit(RLIMIT_CORE, &no_core);
     prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L);
     set_default(sig);

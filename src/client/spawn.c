@@ -27,11 +27,28 @@
 #define __WALL 0x40000000
 #endif
 
-enum { LIMIT_CPU, LIMIT_FSIZE, LIMIT_DATA, LIMIT_STACK, LIMIT_CORE, LIMIT_RSS, LIMIT_NPROC, LIMIT_NOFILE, LIMIT_MEMLOCK,
-       LIMIT_AS, LIMIT_LOCKS, LIMIT_SIGPENDING, LIMIT_MSGQUEUE, LIMIT_NICE, LIMIT_RTPRIO, LIMIT_RTTIME };
+enum {
+    LIMIT_CPU,
+    LIMIT_FSIZE,
+    LIMIT_DATA,
+    LIMIT_STACK,
+    LIMIT_CORE,
+    LIMIT_RSS,
+    LIMIT_NPROC,
+    LIMIT_NOFILE,
+    LIMIT_MEMLOCK,
+    LIMIT_AS,
+    LIMIT_LOCKS,
+    LIMIT_SIGPENDING,
+    LIMIT_MSGQUEUE,
+    LIMIT_NICE,
+    LIMIT_RTPRIO,
+    LIMIT_RTTIME
+};
 
 /* Limits that are normally off, and would sooner or later hit the daemon or its zygotes. */
-static const uint8_t open_limits[] = {LIMIT_CPU, LIMIT_FSIZE, LIMIT_DATA, LIMIT_RSS, LIMIT_AS, LIMIT_LOCKS, LIMIT_RTTIME};
+static const uint8_t open_limits[] = { LIMIT_CPU, LIMIT_FSIZE, LIMIT_DATA,  LIMIT_RSS,
+                                       LIMIT_AS,  LIMIT_LOCKS, LIMIT_RTTIME };
 
 const char *wf_spawn_unwise(const struct wf_context *ctx, const struct wf_collected *c) {
     const struct wf_request *r = &c->request;
@@ -48,12 +65,12 @@ const char *wf_spawn_unwise(const struct wf_context *ctx, const struct wf_collec
 }
 
 static void set_limit(int which, uint64_t soft, uint64_t hard) {
-    const uint64_t value[2] = {soft < hard ? soft : hard, hard};
+    const uint64_t value[2] = { soft < hard ? soft : hard, hard };
     syscall(SYS_prlimit64, 0, which, value, NULL);
 }
 
-/* With the privilege all hard limits go up, else soft ones to their hard ones. A failure leaves a limit as it is: the
- * worker compares, and refuses what it cannot reach. */
+/* With the privilege all hard limits go up, else soft ones to their hard ones. A failure leaves a
+ * limit as it is: the worker compares, and refuses what it cannot reach. */
 static void lift_limits(void) {
     for (int which = 0; which < WF_LIMITS; which++) {
         uint64_t now[2];
@@ -77,7 +94,9 @@ static void lift_limits(void) {
 }
 
 static void reset_scheduling(void) {
-    const struct { int priority; } normal = {0};
+    const struct {
+        int priority;
+    } normal = { 0 };
     uint8_t cpus[WF_MAX_CPUS_BYTES];
     memset(cpus, 0xff, sizeof cpus);
     syscall(SYS_sched_setaffinity, 0, sizeof cpus, cpus);
@@ -87,7 +106,7 @@ static void reset_scheduling(void) {
 }
 
 static void reset_signals(void) {
-    const uint64_t none = 0, action[8] = {0};
+    const uint64_t none = 0, action[8] = { 0 };
     for (int sig = 1; sig <= 64; sig++)
         syscall(SYS_rt_sigaction, sig, action, NULL, sizeof none);
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
@@ -107,7 +126,8 @@ static int arrange_descriptors(int lock, int report) {
     for (int fd = 0; fd < 3; fd++)
         if (dup2(null, fd) < 0)
             return -1;
-    if (dup2(lock, LOCK_FD) < 0 || dup2(report, REPORT_FD) < 0 || fcntl(REPORT_FD, F_SETFD, FD_CLOEXEC) < 0)
+    if (dup2(lock, LOCK_FD) < 0 || dup2(report, REPORT_FD) < 0 ||
+        fcntl(REPORT_FD, F_SETFD, FD_CLOEXEC) < 0)
         return -1;
     return (int)syscall(SYS_close_range, REPORT_FD + 1, ~0u, 0);
 }
@@ -116,10 +136,11 @@ struct report {
     int pid, code; /* code 0: about to be executed; else errno of a failure */
 };
 
-/* In the grandchild: between fork and exec of what may be a threaded program, so system calls only. */
+/* In the grandchild: between fork and exec of what may be a threaded program, so system calls only.
+ */
 static _Noreturn void become_daemon(const char *path, char *const *envp, int lock, int report) {
-    char *const argv[] = {(char *)"warmforkd", NULL};
-    struct report line = {.pid = getpid()};
+    char *const argv[] = { (char *)"warmforkd", NULL };
+    struct report line = { .pid = getpid() };
     int fd = report;
     setsid();
     if (arrange_descriptors(lock, report) == 0) {
@@ -137,12 +158,11 @@ static _Noreturn void become_daemon(const char *path, char *const *envp, int loc
     _exit(127);
 }
 
-int wf_spawn_fork(void) {
-    return (int)syscall(SYS_clone, 0, 0, 0, 0, 0);
-}
+int wf_spawn_fork(void) { return (int)syscall(SYS_clone, 0, 0, 0, 0, 0); }
 
-/* The caller's environment for the daemon: without what concerns the caller's own dynamic linking and allocation, which
- * zygotes get with each request, and with the number of the lock. A mapping of *ret_size bytes, or NULL. */
+/* The caller's environment for the daemon: without what concerns the caller's own dynamic linking
+ * and allocation, which zygotes get with each request, and with the number of the lock. A mapping
+ * of *ret_size bytes, or NULL. */
 static char **daemon_environment(char *const *envp, size_t *ret_size) {
     size_t count = 0, at = 0;
     while (envp[count] != NULL)
@@ -170,9 +190,10 @@ static int find_daemon(char *const *envp, char ret_path[WF_PATH_ROOM], struct wf
     return wf_python_find(name + 1, envp, ret_path, err);
 }
 
-/* Reads what the grandchild reports: its pid, then either the end of the pipe (it was executed) or an error. */
+/* Reads what the grandchild reports: its pid, then either the end of the pipe (it was executed) or
+ * an error. */
 static int read_report(int fd, const char *path, int *ret_pidfd, struct wf_err *err) {
-    struct report line = {0}, failure = {0};
+    struct report line = { 0 }, failure = { 0 };
     if (wf_read_full(fd, &line, sizeof line) != sizeof line)
         return wf_err_msg(err, "fork for %s: the child ended at once", path);
     if (line.code == 0 && wf_read_full(fd, &failure, sizeof failure) == sizeof failure)

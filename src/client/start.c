@@ -25,8 +25,9 @@
 #endif
 
 int wf_start_connect(const char *rundir, int *ret_fd, struct wf_err *err) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (wf_fmt(address.sun_path, sizeof address.sun_path, "%s/daemon.sock", rundir) >= sizeof address.sun_path - 1)
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    if (wf_fmt(address.sun_path, sizeof address.sun_path, "%s/daemon.sock", rundir) >=
+        sizeof address.sun_path - 1)
         return wf_err_msg(err, "runtime directory %s: too long", rundir);
     /* Non-blocking: a daemon with a full backlog is as good as none. */
     WF_AUTO_FD fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -75,7 +76,8 @@ static void drain(int watch) {
         ;
 }
 
-/* Somebody else may be starting a daemon, or may have done so since we looked: so lock, connect once more, spawn. */
+/* Somebody else may be starting a daemon, or may have done so since we looked: so lock, connect
+ * once more, spawn. */
 static int start_try(struct start *s, int *ret_fd, struct wf_err *err) {
     bool locked = !s->spawned && flock(s->lock, LOCK_EX | LOCK_NB) == 0;
     if (wf_start_connect(s->rundir, ret_fd, err) == 0)
@@ -95,7 +97,8 @@ static int start_wait(struct start *s, long long deadline, struct wf_err *err) {
         struct wf_err why = *err;
         return wf_err_msg(err, "no daemon after %d ms: %.*s", WF_START_TIMEOUT_MS, 250, why.text);
     }
-    struct pollfd items[2] = {{.fd = s->watch, .events = POLLIN}, {.fd = s->daemon, .events = POLLIN}};
+    struct pollfd items[2] = { { .fd = s->watch, .events = POLLIN },
+                               { .fd = s->daemon, .events = POLLIN } };
     int limit = s->spawned || left < RETRY_LOCK_MS ? (int)left : RETRY_LOCK_MS;
     int count = poll(items, 2, limit);
     if (count < 0 && errno != EINTR)
@@ -114,7 +117,7 @@ static int start_wait(struct start *s, long long deadline, struct wf_err *err) {
 }
 
 int wf_start_daemon(const char *rundir, char *const *envp, int *ret_fd, struct wf_err *err) {
-    struct start s = {.rundir = rundir, .envp = envp, .watch = -1, .lock = -1, .daemon = -1};
+    struct start s = { .rundir = rundir, .envp = envp, .watch = -1, .lock = -1, .daemon = -1 };
     struct wf_err scratch;
     long long deadline = wf_now_us() + WF_START_TIMEOUT_MS * 1000ll;
     int result = 0;
@@ -129,9 +132,10 @@ int wf_start_daemon(const char *rundir, char *const *envp, int *ret_fd, struct w
     return result > 0 ? 0 : -1;
 }
 
-/* The detached starter: nothing of the caller's stays open in it, or a reader of the program's output would wait for it. */
-static _Noreturn void starter(const char *rundir, const struct wf_context *ctx, struct wf_collected *c,
-                              bool with_preload) {
+/* The detached starter: nothing of the caller's stays open in it, or a reader of the program's
+ * output would wait for it. */
+static _Noreturn void starter(const char *rundir, const struct wf_context *ctx,
+                              struct wf_collected *c, bool with_preload) {
     const uint64_t none = 0;
     int daemon;
     syscall(SYS_close_range, 0, ~0u, 0);
@@ -147,8 +151,8 @@ static _Noreturn void starter(const char *rundir, const struct wf_context *ctx, 
     _exit(0);
 }
 
-int wf_start_warm(const char *rundir, const struct wf_context *ctx, struct wf_collected *c, bool with_preload,
-                  struct wf_err *err) {
+int wf_start_warm(const char *rundir, const struct wf_context *ctx, struct wf_collected *c,
+                  bool with_preload, struct wf_err *err) {
     int status;
     WF_AUTO_FD daemon = -1;
     struct wf_err connect_err;

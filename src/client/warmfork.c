@@ -20,7 +20,8 @@
 
 extern char **environ;
 
-_Static_assert(sizeof(struct warmfork_error) == sizeof(struct wf_err), "the public error is the internal one");
+_Static_assert(sizeof(struct warmfork_error) == sizeof(struct wf_err),
+               "the public error is the internal one");
 
 struct warmfork_run {
     struct wf_run run;
@@ -66,7 +67,7 @@ static int prepare(struct launch *l, const struct warmfork_program *program, str
         return wf_err_msg(err, "warmfork_start: more than %d descriptors", WF_MAX_FDS);
     if (wf_context_python(&l->ctx, program->python, err) < 0)
         return -1;
-    l->own = (struct wf_overrides){.cwd = program->cwd_fd, .umask = read_umask()};
+    l->own = (struct wf_overrides){ .cwd = program->cwd_fd, .umask = read_umask() };
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &l->own.blocked, sizeof l->own.blocked);
     if (program->fds == NULL)
         return 0;
@@ -88,9 +89,9 @@ static enum warmfork_started try_warm(struct launch *l, struct wf_run *run, stru
         wf_err_msg(err, "%s", l->ctx.cold);
         return WARMFORK_COLD;
     }
-    if (wf_context_key(&l->ctx, err) < 0 || wf_request_collect(&l->ctx, &l->own, &l->collected, err) != 0)
+    if (wf_context_key(&l->ctx, err) < 0)
         return WARMFORK_COLD;
-    int result = wf_run_start(&l->ctx, &l->collected, l->rundir, run, &want, err);
+    int result = wf_run_start(&l->ctx, &l->own, l->rundir, &l->collected, run, &want, err);
     if (want != WF_WANT_NOTHING)
         wf_start_warm(l->rundir, &l->ctx, &l->collected, want == WF_WANT_CONTEXT, &no_warm);
     wf_request_done(&l->collected);
@@ -121,25 +122,23 @@ enum warmfork_started warmfork_start(const struct warmfork_program *program, war
     return result;
 }
 
-pid_t warmfork_pid(const warmfork_run *run) {
-    return (pid_t)run->run.started.pid;
-}
+pid_t warmfork_pid(const warmfork_run *run) { return (pid_t)run->run.started.pid; }
 
-int warmfork_pidfd(const warmfork_run *run) {
-    return run->run.pidfd;
-}
+int warmfork_pidfd(const warmfork_run *run) { return run->run.pidfd; }
 
 int warmfork_signal(warmfork_run *run, int sig, struct warmfork_error *error) {
     return wf_run_signal(&run->run, sig, NULL, (struct wf_err *)error);
 }
 
-int warmfork_wait(warmfork_run *run, int timeout_ms, struct warmfork_end *ret_end, struct warmfork_error *error) {
+int warmfork_wait(warmfork_run *run, int timeout_ms, struct warmfork_end *ret_end,
+                  struct warmfork_error *error) {
     struct wf_run *r = &run->run;
     long long deadline = timeout_ms >= 0 ? wf_now_us() + timeout_ms * 1000ll : 0;
     bool dead = false;
     while (!wf_run_check(r, dead)) {
         long long left = timeout_ms >= 0 ? (deadline - wf_now_us() + 999) / 1000 : -1;
-        struct pollfd items[2] = {{.fd = r->replies.fd, .events = POLLIN}, {.fd = r->pidfd, .events = POLLIN}};
+        struct pollfd items[2] = { { .fd = r->replies.fd, .events = POLLIN },
+                                   { .fd = r->pidfd, .events = POLLIN } };
         if (timeout_ms >= 0 && left <= 0)
             left = 0;
         int count = poll(items, 2, (int)left);
@@ -147,11 +146,13 @@ int warmfork_wait(warmfork_run *run, int timeout_ms, struct warmfork_end *ret_en
             return wf_err_sys((struct wf_err *)error, "poll", "run");
         dead = count > 0 && items[1].revents != 0;
         if (count == 0) {
-            *ret_end = (struct warmfork_end){.kind = WARMFORK_RUNNING};
+            *ret_end = (struct warmfork_end){ .kind = WARMFORK_RUNNING };
             return 0;
         }
     }
-    *ret_end = (struct warmfork_end){.kind = (int)r->end.kind, .value = (int)r->end.value, .core = (int)r->end.core};
+    *ret_end = (struct warmfork_end){ .kind = (int)r->end.kind,
+                                      .value = (int)r->end.value,
+                                      .core = (int)r->end.core };
     return 0;
 }
 
@@ -162,7 +163,8 @@ void warmfork_free(warmfork_run *run) {
     free(run);
 }
 
-ssize_t warmfork_python(char *const *envp, char *ret_path, size_t size, struct warmfork_error *error) {
+ssize_t warmfork_python(char *const *envp, char *ret_path, size_t size,
+                        struct warmfork_error *error) {
     char path[WF_PATH_ROOM];
     if (wf_python_find(NULL, envp != NULL ? envp : environ, path, (struct wf_err *)error) < 0)
         return -1;

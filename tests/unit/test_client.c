@@ -177,7 +177,8 @@ TEST(exit_status_comes_through) {
 }
 
 TEST(death_by_signal_comes_through) {
-    static const int signals[] = { SIGHUP, SIGINT, SIGABRT, SIGKILL, SIGSEGV, SIGPIPE, SIGTERM, SIGXCPU, 33, 64 };
+    static const int signals[] = { SIGHUP,  SIGINT,  SIGABRT, SIGKILL, SIGSEGV,
+                                   SIGPIPE, SIGTERM, SIGXCPU, 33,      64 };
     fake_call_init(&call, ARGS("-c", "pass"), ARGS());
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
         pid_t worker = fake_worker(call.ctx.key, 0, FAKE_SIGNAL, signals[i], NULL);
@@ -339,7 +340,8 @@ TEST(signals_are_handed_on) {
 
 static int said[2], told[2];
 
-static int report_and_wait(const struct wf_message *message, const struct wf_request *request, int connection) {
+static int report_and_wait(const struct wf_message *message, const struct wf_request *request,
+                           int connection) {
     char byte = 0;
     (void)message;
     (void)request;
@@ -347,7 +349,9 @@ static int report_and_wait(const struct wf_message *message, const struct wf_req
     return write(said[1], &byte, 1) == 1 && read(told[0], &byte, 1) == 1 ? 15 : 1;
 }
 
-static void own_group(void) { setpgid(0, 0); } /* with a parent in the same session: not orphaned, so it can be stopped */
+static void own_group(void) {
+    setpgid(0, 0);
+} /* with a parent in the same session: not orphaned, so it can be stopped */
 
 TEST(stops_with_the_program) {
     int status;
@@ -359,8 +363,10 @@ TEST(stops_with_the_program) {
     pid_t client = fake_call_start(&call);
     CHECK(read(said[0], &byte, 1) == 1);
     kill(client, SIGTSTP);
-    CHECK(waitpid(client, &status, WUNTRACED) == client && WIFSTOPPED(status) && WSTOPSIG(status) == SIGTSTP);
-    CHECK(waitpid(worker, &status, WUNTRACED) == worker && WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    CHECK(waitpid(client, &status, WUNTRACED) == client && WIFSTOPPED(status) &&
+          WSTOPSIG(status) == SIGTSTP);
+    CHECK(waitpid(worker, &status, WUNTRACED) == worker && WIFSTOPPED(status) &&
+          WSTOPSIG(status) == SIGSTOP);
     kill(client, SIGCONT);
     CHECK(waitpid(worker, &status, WCONTINUED) == worker && WIFCONTINUED(status));
     CHECK(write(told[1], &byte, 1) == 1);
