@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define MESSAGE_MS 10000
+#define READY_S 1200 /* more than the daemon itself grants a zygote and its base */
 
 int wc_rundir(char ret_path[WF_RUNDIR_MAX + 1], struct wf_err *err) {
     return wf_rundir_path(wf_env_lookup, environ, ret_path, err);
@@ -51,7 +52,7 @@ static int take(struct wf_message *m, unsigned *ret_code, char **ret_text, struc
 
 int wc_await(int fd, void (*progress)(const char *text), unsigned *ret_code, char **ret_text,
              struct wf_err *err) {
-    for (;;) {
+    for (int seconds = 0; seconds < READY_S;) {
         struct pollfd item = { .fd = fd, .events = POLLIN };
         int ready = poll(&item, 1, progress ? 1000 : MESSAGE_MS);
         if (ready < 0 && errno != EINTR)
@@ -59,6 +60,7 @@ int wc_await(int fd, void (*progress)(const char *text), unsigned *ret_code, cha
         if (ready == 0 && !progress)
             return wf_err_msg(err, "the daemon does not answer");
         if (ready <= 0) {
+            seconds += ready == 0;
             if (progress)
                 progress(NULL);
             continue;
@@ -83,6 +85,7 @@ int wc_await(int fd, void (*progress)(const char *text), unsigned *ret_code, cha
             progress(text);
         free(text);
     }
+    return wf_err_msg(err, "the daemon does not answer");
 }
 
 int wc_talk(int fd, enum wf_type type, unsigned code, const char *text, bool quiet) {

@@ -104,7 +104,8 @@ static const char *take_text(struct daemon *d, struct wd_zygote *z, enum wf_type
         wd_zygote_event(d, z, ZE_FAILED);
         return NULL;
     case WF_GONE:
-        wf_fmt(z->why, sizeof z->why, "%s", text);
+        if (z->state != ZS_RETIRING) /* else the reason is ours */
+            wf_fmt(z->why, sizeof z->why, "%s", text);
         wd_zygote_event(d, z, ZE_GONE);
         return NULL;
     default:

@@ -67,6 +67,8 @@ static void add_row(struct wf_buf *out, const char *cells[COLUMNS], const size_t
             wf_buf_add(out, "  ", 2);
         add_padded(out, cells[i], width[i], i >= 2);
     }
+    while (out->size > 0 && out->data[out->size - 1] == ' ')
+        out->size--;
     wf_buf_add(out, "\n", 1);
 }
 

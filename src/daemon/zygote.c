@@ -253,7 +253,7 @@ static void enter_failed(struct daemon *d, struct wd_zygote *z) {
     long long now = wf_now_us(), pause = WD_SECOND;
     struct wd_zygote *old = wd_zygote_failure(d, z->key);
     z->failures = 1;
-    if (old && old != z) {
+    if (old) {
         z->failures = old->failures + 1;
         old->state = ZS_DEAD;
     }
@@ -280,13 +280,13 @@ void wd_zygote_event(struct daemon *d, struct wd_zygote *z, enum wd_event event)
     if (!t)
         return;
     enum wd_state next = t->action(d, z) ? t->next : t->otherwise;
+    if (next == ZS_FAILED && next != before)
+        enter_failed(d, z); /* before it is found as its key's failure itself */
+    else if (next == ZS_DEAD)
+        wd_zygote_close(d, z);
     z->state = next;
     if (next == before)
         return;
-    if (next == ZS_FAILED)
-        enter_failed(d, z);
-    else if (next == ZS_DEAD)
-        wd_zygote_close(d, z);
     wd_zygote_label(z, label, sizeof label);
     wf_log(next == ZS_FAILED ? WF_LOG_WARN : WF_LOG_INFO, "%s (%d): %s%s%s", label, (int)z->pid,
            wd_state_name(next), z->why[0] ? ": " : "", z->why);
