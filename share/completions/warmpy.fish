@@ -1,0 +1,2 @@
+# fish completion of warmpy: python's own.
+complete -c warmpy -w python3
