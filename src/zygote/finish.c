@@ -18,17 +18,39 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+static Py_ssize_t size_of(PyObject *owner, const char *attr)
+{
+    PyObject *value = PyObject_GetAttrString(owner, attr);
+    Py_ssize_t size = value ? PyObject_Size(value) : -1;
+    Py_XDECREF(value);
+    PyErr_Clear();
+    return size;
+}
+
+/* threading._shutdown() writes to pages that nobody could copy ahead (it cannot be rehearsed: it works once). Where there
+ * is but the main thread, no callback, and nobody to look afterwards, it is left out. */
+static bool nothing_to_join(PyObject *threading)
+{
+    PyObject *name = PyUnicode_FromString("threading");
+    bool inherited = name != NULL && PyDict_GetItemWithError(zp.inherited, name) != NULL;
+    Py_XDECREF(name);
+    PyErr_Clear();
+    return inherited && size_of(threading, "_active") == 1 && size_of(threading, "_limbo") == 0 &&
+           size_of(threading, "_threading_atexits") == 0 && zp_atexit_count() == 0;
+}
 
 static void step_threads(void)
 {
     PyObject *threading = zp_get(zp.modules, "threading");
-    PyObject *done = threading ? PyObject_CallMethod(threading, "_shutdown", NULL) : NULL;
-    if (threading != NULL && done == NULL)
-        PyErr_WriteUnraisable(threading);
-    Py_XDECREF(done);
+    if (threading != NULL && threading != Py_None && !nothing_to_join(threading)) {
+        PyObject *done = PyObject_CallMethod(threading, "_shutdown", NULL);
+        if (done == NULL)
+            PyErr_WriteUnraisable(threading);
+        Py_XDECREF(done);
+    }
     while (Py_MakePendingCalls() < 0)
         PyErr_Clear();
 }
@@ -191,14 +213,6 @@ static void step_files(void)
     fflush(NULL);
 }
 
-/* Whether `connection` is still the socket it was: the program may have closed it and opened something of its own. */
-static bool still_ours(const struct zy_job *job)
-{
-    struct stat st;
-    return job->connection >= 0 && fstat(job->connection, &st) == 0 && S_ISSOCK(st.st_mode) &&
-           (uint64_t)st.st_ino == job->connection_ino;
-}
-
 static void close_all_but(int keep)
 {
     if (keep > 0)
@@ -239,7 +253,8 @@ void zy_finish_rehearse(struct zy_job *job)
 _Noreturn void zy_finish(struct zy_job *job)
 {
     step_threads();
-    step_atexit();
+    if (zp_atexit_count() != 0)
+        step_atexit();
     int failed = step_streams();
     step_objects();
     step_files();
@@ -247,7 +262,7 @@ _Noreturn void zy_finish(struct zy_job *job)
         failed = -1;
     if (failed && job->status_kind == WF_END_EXIT)
         job->status_value = 120;
-    bool tell = still_ours(job) && job->owner == getpid();
+    bool tell = job->connection >= 0 && job->owner == getpid() && zy_is_connection(job, job->connection);
     close_all_but(tell ? job->connection : -1);
     if (tell)
         send_status(job);

@@ -65,7 +65,7 @@ void zy_inputs_add(const char *name, size_t size)
     inputs.count++;
 }
 
-int zy_inputs_collect(struct wf_err *err)
+int zy_inputs_collect(bool starting, struct wf_err *err)
 {
     size_t (*get)(const char **);
     *(void **)&get = dlsym(RTLD_DEFAULT, "wf_getenv_names");
@@ -78,7 +78,8 @@ int zy_inputs_collect(struct wf_err *err)
     const char *names;
     size_t size = get(&names);
     for (size_t at = 0; at < size; at += strlen(names + at) + 1)
-        zy_inputs_add(names + at, strlen(names + at));
+        if (!starting || strcmp(names + at, "PATH") != 0)
+            zy_inputs_add(names + at, strlen(names + at));
     return 0;
 }
 
@@ -118,8 +119,27 @@ void zy_inputs_bind(const struct wf_request *request)
     }
 }
 
+/* Where the environment begins in `strings`, and its size. */
+static const char *environment_of(const struct wf_request *r, size_t *ret_size)
+{
+    const char *first = (const char *)r->strings.data, *s = first;
+    for (uint32_t i = 0; i < r->argc; i++)
+        s += strlen(s) + 1;
+    *ret_size = r->strings.size - (size_t)(s - first);
+    return s;
+}
+
+bool zy_inputs_same_environment(const struct wf_request *request)
+{
+    size_t size, own_size;
+    const char *env = environment_of(request, &size), *own = environment_of(&zy.request, &own_size);
+    return size == own_size && memcmp(env, own, size) == 0;
+}
+
 bool zy_inputs_match(const struct wf_request *request, const char **ret_name)
 {
+    if (zy_inputs_same_environment(request))
+        return true;
     const char *s = (const char *)request->strings.data;
     unsigned found = 0;
     for (uint32_t i = 0; i < request->argc; i++)

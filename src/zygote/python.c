@@ -87,15 +87,17 @@ static int find_objects(void)
     zp.sig_ign = PyLong_FromLong(1);
     zp.file_loader = attr_of("_frozen_importlib_external", "SourceFileLoader");
     zp.atexit_run = attr_of("atexit", "_run_exitfuncs");
+    zp.atexit_count = attr_of("atexit", "_ncallbacks");
     zp.gc_collect = attr_of("gc", "collect");
     zp.gc_freeze = attr_of("gc", "freeze");
     zp.gc_get_objects = attr_of("gc", "get_objects");
+    zp.io_file = attr_of("_io", "FileIO");
     zp.io_buffered = attr_of("_io", "BufferedWriter");
     zp.io_random = attr_of("_io", "BufferedRandom");
     zp.io_text = attr_of("_io", "TextIOWrapper");
     if (zp.environ_data == NULL || zp.signal_signal == NULL || zp.file_loader == NULL ||
-        zp.atexit_run == NULL || zp.gc_collect == NULL || zp.gc_freeze == NULL ||
-        zp.gc_get_objects == NULL || zp.io_buffered == NULL || zp.io_random == NULL ||
+        zp.atexit_run == NULL || zp.atexit_count == NULL || zp.gc_collect == NULL || zp.gc_freeze == NULL ||
+        zp.gc_get_objects == NULL || zp.io_file == NULL || zp.io_buffered == NULL || zp.io_random == NULL ||
         zp.io_text == NULL) {
         if (!PyErr_Occurred()) /* no `os`: python -S -I still loads it, -X frozen builds too */
             PyErr_SetString(PyExc_RuntimeError, "the interpreter started without module os");
@@ -190,6 +192,15 @@ int zp_note_inherited(void)
         if (PyDict_SetItem(zp.inherited, key, Py_None) < 0)
             return -1;
     return 0;
+}
+
+long zp_atexit_count(void)
+{
+    PyObject *n = PyObject_CallFunctionObjArgs(zp.atexit_count, NULL);
+    long count = n ? PyLong_AsLong(n) : -1;
+    Py_XDECREF(n);
+    PyErr_Clear();
+    return count;
 }
 
 static void sys_delete(const char *name)

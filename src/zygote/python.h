@@ -21,8 +21,9 @@ struct zy_python {
     PyObject *signal_signal, *sig_dfl, *sig_ign;
     PyObject *bare_modules;    /* dict: names in sys.modules of the bare interpreter */
     PyObject *file_loader;     /* importlib's SourceFileLoader */
-    PyObject *atexit_run;      /* atexit._run_exitfuncs */
+    PyObject *atexit_run, *atexit_count; /* atexit._run_exitfuncs, atexit._ncallbacks */
     PyObject *gc_collect, *gc_freeze, *gc_get_objects;
+    PyObject *io_file;         /* io.FileIO */
     PyObject *io_buffered;     /* io.BufferedWriter */
     PyObject *io_random;       /* io.BufferedRandom */
     PyObject *io_text;         /* io.TextIOWrapper */
@@ -37,6 +38,8 @@ extern struct zy_python zp;
 int zp_init(void);
 /* Forgets the boot program: __main__, sys.argv, sys.path[0], sys.last_*, the excepthook. */
 int zp_forget_boot(void);
+/* How many callbacks atexit has; -1 when that cannot be told. */
+long zp_atexit_count(void);
 /* Puts __main__ back to what a fresh interpreter has. */
 int zp_main_reset(void);
 /* What __main__ holds now is what every program finds there (the init section's names). */

@@ -35,6 +35,19 @@ static int python_error(struct wf_err *err, const char *step)
     return wf_err_msg(err, "%s: %s", step, text);
 }
 
+/* Usually a run of neighbours: the lowest numbers that were free. One call closes it then. */
+static void close_received(struct zy_job *job)
+{
+    bool run = job->nfds > 0;
+    for (unsigned i = 1; i < job->nfds; i++)
+        run = run && job->fds[i] == job->fds[i - 1] + 1;
+    if (run)
+        syscall(SYS_close_range, job->fds[0], job->fds[job->nfds - 1], 0);
+    for (unsigned i = 0; i < job->nfds && !run; i++)
+        close(job->fds[i]);
+    job->nfds = 0;
+}
+
 /* Received descriptors lie anywhere; their targets may be where others of them (or our own) lie. All that could be hit
  * is first moved above the highest target. */
 static int step_descriptors(struct zy_job *job, struct wf_err *err)
@@ -71,9 +84,7 @@ static int step_descriptors(struct zy_job *job, struct wf_err *err)
         if (dup2(job->fds[next++], (int)n) < 0)
             return wf_err_sys(err, "dup2", "an inherited descriptor");
     }
-    for (unsigned i = 0; i < job->nfds; i++)
-        close(job->fds[i]);
-    job->nfds = 0;
+    close_received(job);
     return 0;
 }
 
@@ -108,6 +119,8 @@ int zy_setup_environment(struct zy_job *job, struct wf_err *err)
 {
     zy_changes_apply(job);
     environ = job->envp;
+    if (zy.environ_rehearsed && !job->rehearsal && zy_inputs_same_environment(&job->request))
+        return 0; /* the rehearsal left it so */
     PyDict_Clear(zp.environ_data);
     for (char **e = job->envp; *e != NULL; e++) {
         const char *eq = strchr(*e, '=');
@@ -123,6 +136,7 @@ int zy_setup_environment(struct zy_job *job, struct wf_err *err)
         if (failed)
             return python_error(err, "os.environ");
     }
+    zy.environ_rehearsed = job->rehearsal;
     return 0;
 }
 

@@ -94,12 +94,24 @@ static int set_text(PyObject *obj, const char *attr, const char *format, const c
     return failed ? -1 : 0;
 }
 
-/* What create_stdio() in CPython's pylifecycle.c does, on the objects that exist. */
+/* What create_stdio() in CPython's pylifecycle.c does, on the objects that exist; but for the raw file, a new object
+ * because it remembers for ever whether it could seek. */
 static int build(int i)
 {
     int writes = i > 0;
     PyObject *args = Py_BuildValue("(isO)", i, writes ? "wb" : "rb", Py_False);
-    if (init_again(stdio.raw[i], args) < 0 || set_text(stdio.raw[i], "name", "<%s>", names[i]) < 0)
+    PyObject *raw = args ? PyObject_Call(zp.io_file, args, NULL) : NULL;
+    Py_XDECREF(args);
+    if (raw == NULL)
+        return -1;
+    Py_DECREF(stdio.raw[i]);
+    stdio.raw[i] = raw;
+    if (stdio.unbuffered[i]) {
+        Py_INCREF(raw);
+        Py_DECREF(stdio.buffer[i]);
+        stdio.buffer[i] = raw;
+    }
+    if (set_text(stdio.raw[i], "name", "<%s>", names[i]) < 0)
         return -1;
     if (!stdio.unbuffered[i]) {
         PyObject *size = PyObject_GetAttrString(stdio.raw[i], "_blksize");

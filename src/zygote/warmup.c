@@ -109,7 +109,7 @@ static int note_names(PyObject *list, const char *what, struct wf_err *err)
 static int settle(PyObject *space, struct wf_err *err)
 {
     PyObject *names = PyObject_CallFunctionObjArgs(zp_get(space, "recorded"), zp.environ_data, NULL);
-    if (note_names(names, "warmup.recorded", err) < 0 || zy_inputs_collect(err) < 0)
+    if (note_names(names, "warmup.recorded", err) < 0 || zy_inputs_collect(zy.base, err) < 0)
         return -1;
     zy_inputs_record(false);
     zy_inputs_bind(&zy.request);

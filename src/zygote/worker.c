@@ -15,7 +15,6 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -28,14 +27,14 @@ static const char *argv_storage[POINTERS];
 static char *envp_storage[POINTERS];
 static struct wf_message message;
 static struct zy_job job;
-static atomic_int child_hook_connection = -1; /* what a child of the program must close, -1: nothing */
+static int child_hook_connection = -1; /* what a child of the program must close, -1: nothing */
 
 /* A child must not hold the connection: its client's death is none of the child's business, nor is the status. */
 static void close_in_child(void)
 {
-    int fd = atomic_exchange(&child_hook_connection, -1);
-    struct stat st;
-    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_ino == job.connection_ino)
+    int fd = child_hook_connection;
+    child_hook_connection = -1;
+    if (fd >= 0 && zy_is_connection(&job, fd))
         close(fd);
     job.connection = -1;
 }
@@ -91,28 +90,32 @@ static void say_unsuitable(int fd, unsigned why, const struct wf_err *err)
 }
 
 /* From here on nothing is ever retried. The kernel kills us when the client's end of the connection closes: the
- * client never writes after its request, so the only event to come is its death. */
+ * client never writes after its request, so the only event to come is its death. One that came before O_ASYNC was on
+ * makes the send fail. */
 static void say_started(struct zy_job *j)
 {
     uint8_t small[32];
     struct wf_buf out;
-    struct stat st;
     wf_buf_init_fixed(&out, small, sizeof small);
     struct wf_started m = {(uint32_t)j->owner, zy.cookie};
     wf_encode_started(&out, &m);
     struct iovec iov = {out.data, out.size};
-    fstat(j->connection, &st);
-    j->connection_ino = st.st_ino;
-    fcntl(j->connection, F_SETOWN, j->owner);
-    fcntl(j->connection, F_SETSIG, SIGKILL);
-    fcntl(j->connection, F_SETFL, O_ASYNC);
-    if (wf_channel_send(j->connection, WF_STARTED, 0, &iov, 1, &j->pidfd, 1, NULL) < 0)
-        _exit(1); /* the client has gone: nobody wants this program */
-    char byte;
-    if (recv(j->connection, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
-        _exit(1); /* it went before O_ASYNC was on */
+    if (fcntl(j->connection, F_SETOWN, j->owner) < 0 || fcntl(j->connection, F_SETSIG, SIGKILL) < 0 ||
+        fcntl(j->connection, F_SETFL, O_ASYNC) < 0 ||
+        wf_channel_send(j->connection, WF_STARTED, 0, &iov, 1, &j->pidfd, 1, NULL) < 0)
+        _exit(1); /* nobody wants this program */
     wf_close(&j->pidfd);
-    atomic_store(&child_hook_connection, j->connection);
+    child_hook_connection = j->connection;
+}
+
+/* Whether `fd` is still the connection: the program may have closed it and opened something of its own there. No other
+ * socket of this process has the client as its peer. */
+bool zy_is_connection(const struct zy_job *j, int fd)
+{
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+           (uint32_t)peer.pid == j->client_pid;
 }
 
 /* Decodes what was received into `j`; NULL or what is wrong. */
@@ -128,13 +131,11 @@ static const char *decode(struct zy_job *j, const struct wf_message *m)
     return wrong;
 }
 
-/* What a program must not find open. */
+/* What a program must not find open: lies together (gather_fds), so that one call closes it. */
 static void close_zygote_fds(void)
 {
-    wf_close(&zy.listen);
-    wf_close(&zy.wake);
-    wf_close(&zy.refill);
-    wf_close(&zy.watch);
+    syscall(SYS_close_range, zy.listen, zy.watch, 0);
+    zy.listen = zy.wake = zy.refill = zy.watch = -1;
 }
 
 /* One attempt to serve the connection. Returns when it was refused with nothing touched. */
@@ -142,7 +143,7 @@ static void serve(int connection)
 {
     struct wf_err err = {0};
     job = (struct zy_job){.connection = connection, .pidfd = zy.own_pidfd, .owner = zy.own_pid};
-    if (wf_channel_check_peer(connection, NULL, &err) < 0 ||
+    if (wf_channel_check_peer(connection, &job.client_pid, &err) < 0 ||
         wf_channel_receive(connection, &message, storage, sizeof storage, RECEIVE_MS, &err) <= 0)
         return;
     const char *wrong = decode(&job, &message);
@@ -201,6 +202,19 @@ static void reseed(void)
     PyErr_Clear();
 }
 
+/* Puts what is needed until a request has come on neighbouring numbers, the inputs' watch last. */
+static void gather_fds(void)
+{
+    int *const fds[] = {&zy.listen, &zy.wake, &zy.refill, &zy.watch};
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        if (dup3(*fds[i], ZY_FD_GATHER + (int)i, O_CLOEXEC) < 0)
+            _exit(8);
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+        close(*fds[i]);
+        *fds[i] = ZY_FD_GATHER + (int)i;
+    }
+}
+
 static void become_standby(unsigned slot)
 {
     struct sched_param param = {0};
@@ -221,6 +235,7 @@ static void become_standby(unsigned slot)
     atomic_store(&zy.shared->cookie[slot], zy.cookie);
     zy.own_pidfd = wf_move_fd((int)syscall(SYS_pidfd_open, zy.own_pid, 0), ZY_FD_BASE);
     pthread_atfork(NULL, NULL, close_in_child);
+    gather_fds();
 }
 
 _Noreturn void zy_worker_main(unsigned slot)

@@ -19,6 +19,7 @@
 #define ZY_STANDBY_MAX 4     /* while a burst lasts */
 #define ZY_ENDED 4096        /* wait statuses kept */
 #define ZY_FD_BASE 700       /* our own descriptors live up here, away from the program's */
+#define ZY_FD_GATHER 760     /* four in a row, in a standby */
 #define ZY_REFILL_US 20000   /* a run that lasts longer is replaced before it ends */
 
 /* What kind of file a standard stream is: decides how its Python objects are built. */
@@ -82,6 +83,7 @@ struct zygote {
     int own_pidfd;
     uint64_t cookie;
     unsigned slot;
+    bool environ_rehearsed;    /* os.environ holds what `request` has */
     bool hurried;              /* somebody waits for it: rehearse at ordinary priority */
 
     uint8_t *request_data;     /* the request it was made from; owned */
@@ -120,6 +122,8 @@ unsigned zy_count(enum zy_state state);
 
 /* worker.c: never returns. */
 _Noreturn void zy_worker_main(unsigned slot);
+struct zy_job;
+bool zy_is_connection(const struct zy_job *job, int fd);
 /* One run in rehearsal: everything but the program's own effects. */
 void zy_rehearse(void);
 
@@ -130,7 +134,7 @@ struct zy_job {
     const char *text;         /* argv[target] + target_offset, or NULL */
     int connection, pidfd;    /* -1 in rehearsal */
     pid_t owner;              /* the worker: children that the program forks end without sending a status */
-    uint64_t connection_ino;  /* st_ino of the connection: proves later that it is still that socket */
+    uint32_t client_pid;      /* the connection's peer */
     int *fds;                 /* received descriptors in the order of the message */
     unsigned nfds;
     bool rehearsal;
@@ -184,10 +188,13 @@ void zy_heap_worker(void);    /* after fork, in a worker: new memory is ordinary
 void zy_heap_candidate(void); /* after fork, in a candidate */
 
 /* inputs.c: environment variables consulted while warming up. */
-int zy_inputs_collect(struct wf_err *err);                 /* names that C code asked for, from _getenv.so */
+/* Names that C code asked for, from _getenv.so. `starting`: since python's start; it reads PATH then, to find itself
+ * when its name has no slash, which ours always has. */
+int zy_inputs_collect(bool starting, struct wf_err *err);
 void zy_inputs_record(bool on);
 void zy_inputs_add(const char *name, size_t size);
 void zy_inputs_bind(const struct wf_request *request);     /* fixes their values */
+bool zy_inputs_same_environment(const struct wf_request *request); /* byte for byte as at warm-up */
 bool zy_inputs_match(const struct wf_request *request, const char **ret_name);
 
 /* watch.c: files that what is loaded came from. */
