@@ -106,6 +106,7 @@ static const char *take_text(struct daemon *d, struct wd_zygote *z, enum wf_type
     case WF_GONE:
         if (z->state != ZS_RETIRING) /* else the reason is ours */
             wf_fmt(z->why, sizeof z->why, "%s", text);
+        z->code = m->code;
         wd_zygote_event(d, z, ZE_GONE);
         return NULL;
     default:

@@ -87,6 +87,7 @@ struct wd_zygote {
     pid_t pid;            /* 0: not known */
     unsigned base_id;     /* the base that it was forked from */
     bool dismissed;       /* told to go, or said so itself: its end is no crash */
+    bool gone;            /* it gave a reason itself */
     bool child;           /* ours to reap: its status will be known */
     int status;           /* as wait() gives it; -1: not known */
     struct wd_watch exit; /* pidfd */
@@ -105,7 +106,7 @@ struct wd_zygote {
     unsigned bases_tried; /* bit per variant of the base that did not suit */
     bool made_base;       /* a base was started for it, once */
     bool urgent;          /* a person waits: no back-off */
-    unsigned code;        /* of its WF_FAILED: enum wf_reason, or 0 */
+    unsigned code;        /* of its WF_FAILED or WF_GONE: enum wf_reason, or 0 */
 
     char *name, *python, *options, *preload, *init, *version; /* owned, or NULL */
     char *notes[WD_NOTES];

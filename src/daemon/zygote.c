@@ -55,8 +55,10 @@ static bool act_ready(struct daemon *d, struct wd_zygote *z) {
     if (z->exit.fd < 0 && z->pid > 0 && wd_pid_watch(d, z, &err) < 0)
         wf_log(WF_LOG_WARN, "zygote %d: %s", (int)z->pid, err.text);
     struct wd_zygote *old = wd_zygote_failure(d, z->key);
-    if (old)
+    if (old) { /* remembered for as long as this one has not proved itself: see too_young */
+        z->failures = old->failures;
         old->state = ZS_DEAD;
+    }
     return true;
 }
 
@@ -137,8 +139,16 @@ static bool act_retire(struct daemon *d, struct wd_zygote *z) {
     return true;
 }
 
+/* One that ends as soon as it was ready, having served nobody, is a failure as well: to start it
+ * again and again for each program would cost more than it gives. */
+static bool too_young(const struct wd_zygote *z) {
+    return z->stats.served == 0 && wf_now_us() - z->ready_us < CRASH_US;
+}
+
 static bool act_gone(struct daemon *d, struct wd_zygote *z) {
-    z->dismissed = true;
+    bool stale = z->code == WF_WHY_STALE || strncmp(z->why, "stale", 5) == 0;
+    z->dismissed = stale || !too_young(z);
+    z->gone = true;
     wd_zygote_unlink(d, z, false);
     z->deadline_us = wf_now_us() + WD_RETIRE_US;
     return true;
@@ -160,9 +170,10 @@ static bool act_end(struct daemon *d, struct wd_zygote *z) {
         return true;
     wd_status_text(z->status, how, sizeof how);
     wf_log(WF_LOG_WARN, "zygote %d %s", (int)z->pid, how);
-    if (z->stats.served > 0 || wf_now_us() - z->ready_us > CRASH_US)
+    if (!too_young(z))
         return true;
-    wf_fmt(z->why, sizeof z->why, "the zygote %s as soon as it was ready", how);
+    if (!z->gone)
+        wf_fmt(z->why, sizeof z->why, "the zygote %s as soon as it was ready", how);
     return false;
 }
 
@@ -252,11 +263,11 @@ const struct wd_transition *wd_zygote_transition(enum wd_state state, enum wd_ev
 static void enter_failed(struct daemon *d, struct wd_zygote *z) {
     long long now = wf_now_us(), pause = WD_SECOND;
     struct wd_zygote *old = wd_zygote_failure(d, z->key);
-    z->failures = 1;
     if (old) {
-        z->failures = old->failures + 1;
+        z->failures = old->failures;
         old->state = ZS_DEAD;
     }
+    z->failures++;
     for (unsigned i = 1; i < z->failures && pause < BACKOFF_MAX_US; i++)
         pause *= 2;
     z->retry_us = now + (pause < BACKOFF_MAX_US ? pause : BACKOFF_MAX_US);
