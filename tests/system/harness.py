@@ -37,6 +37,7 @@ import procs
 from watch import Watch
 
 TIMEOUT = 60  # for one run; far above anything legitimate, so that a hang fails instead of hanging
+WAIT = float(os.environ.get("WARMFORK_TEST_WAIT", 30))  # for something to become warm, or true
 STANDIN = bool(os.environ.get("WARMFORK_TEST_STANDIN"))  # the binaries are stand-ins that always run cold
 LEFT_IN_RUNDIR = {"daemon.log", "daemon.log.1", "daemon.lock", "zygotes"}
 ADDRESS = re.compile(rb"(?<=at |ad )0x[0-9a-f]{6,}")  # "<function f at 0x7f9f1f9404a0>", "thread 0x00007f9f1f940480"
@@ -240,7 +241,7 @@ class Warm:
 
     # Waiting, always for an event
 
-    def until_warm(self, attempt, seconds=30):
+    def until_warm(self, attempt, seconds=WAIT):
         """Calls `attempt` until its Result is warm, waiting in between for something to happen in the runtime
         directory; returns that Result."""
         deadline = time.monotonic() + seconds
@@ -257,7 +258,7 @@ class Warm:
         args = [*options, "-m", "this"] if module else [*options, "-c", program]
         self.until_warm(lambda: self.run(args, env=env, **how))
 
-    def until(self, true, seconds=30):
+    def until(self, true, seconds=WAIT):
         """Waits until `true()` is, looking again whenever something happens in the runtime directory (and now and
         then, for what leaves no trace there). Returns its value."""
         deadline = time.monotonic() + seconds
