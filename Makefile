@@ -76,7 +76,7 @@ bench: install ## measure, write bench/results, draw the picture and fill the RE
 	@$(PY) tools/readme_table.py
 
 soak: install ## many runs, looking for leaks
-	@$(PY) -m pytest --timeout 3600 -m soak tests/system
+	@$(PY) tools/soak.py
 
 format: $(VENV)/.tools ## format the C and Python sources
 	@$(BIN)/clang-format -i $(c_files)
