@@ -114,6 +114,34 @@ def numpy_python(pytestconfig):
 
 
 @pytest.fixture
+def unprivileged(bin_dir, pytestconfig):
+    """A function that makes a `Warm` an ordinary user (uid 54321 when we are root), with an interpreter it can use."""
+    def change(warm):
+        if os.geteuid() != 0:
+            warm.identity = (os.geteuid(), os.getegid())
+            return
+        usable = [path for path in [warm.python, *pytestconfig.pythons, "/usr/bin/python3"] if usable_by_others(path)]
+        if not usable or not usable_by_others(os.path.join(bin_dir, "warmpy"), "--warmfork-version"):
+            pytest.skip("no interpreter, or no warmpy, that other users may run")
+        warm.python = warm.environment["WARMFORK_PYTHON"] = usable[0]
+        warm.identity = (54321, 54321)
+        for path in (warm.dir, warm.home, warm.work):
+            os.chown(path, 54321, 54321)
+    return change
+
+
+def usable_by_others(path, option="-V"):
+    def drop():
+        os.setgroups([])
+        os.setresgid(54321, 54321, 54321)
+        os.setresuid(54321, 54321, 54321)
+    try:
+        return subprocess.run([path, option], preexec_fn=drop, capture_output=True, cwd="/").returncode in (0, 2)
+    except OSError:
+        return False
+
+
+@pytest.fixture
 def as_root():
     if os.geteuid() != 0:
         pytest.skip("needs root")

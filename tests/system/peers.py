@@ -1,0 +1,125 @@
+"""The other end of warmfork's sockets, played by the test: fake listeners, captured and forged messages.
+
+Only the framing of docs/protocol.md is known here (a header of 16 bytes, descriptors with its first byte); whole
+requests are captured from a real client, so that these helpers need not know their fields.
+"""
+
+import array
+import contextlib
+import os
+import socket
+import struct
+import threading
+
+MAGIC, VERSION, HEADER = 0x4B464D57, 1, struct.Struct("<IHHIHH")
+RUN, WARM, STARTED, UNSUITABLE, EXITED, STATUS, STOP, REPLY, SPAWN, READY = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+RETIRE, ASK, ANSWER, ADOPT = 12, 13, 14, 15
+F_MEMFD, F_WAIT = 1, 2
+
+
+def header(type, size, nfds=0, flags=0, magic=MAGIC, version=VERSION):
+    return HEADER.pack(magic, version, type, size, nfds, flags)
+
+
+def message(type, payload=b"", nfds=0, flags=0, **other):
+    return header(type, len(payload), nfds, flags, **other) + payload
+
+
+def text(code, words=b""):
+    """The payload of the messages that carry a wf_text."""
+    return struct.pack("<II", code, len(words)) + words
+
+
+def send(sock, data, fds=()):
+    """Sends it all, descriptors with the first byte; False when the other end is gone."""
+    try:
+        sent = sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
+        sock.sendall(data[sent:])
+        return True
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+
+
+def receive(sock, size=1 << 20):
+    """What is there, with its descriptors (closed again); b"" at the end."""
+    try:
+        data, ancillary, _, _ = sock.recvmsg(size, socket.CMSG_SPACE(255 * 4))
+    except ConnectionResetError:
+        return b"", 0
+    count = 0
+    for _, _, rights in ancillary:
+        fds = array.array("i", rights[: len(rights) // 4 * 4])
+        for fd in fds:
+            os.close(fd)
+        count += len(fds)
+    return data, count
+
+
+def receive_message(sock):
+    """One whole message as (type, payload, nfds), or None at the end."""
+    data, nfds = receive(sock, HEADER.size)
+    while 0 < len(data) < HEADER.size:
+        more = sock.recv(HEADER.size - len(data))
+        if not more:
+            return None
+        data += more
+    if not data:
+        return None
+    _, _, type, size, _, flags = HEADER.unpack(data)
+    payload = b""
+    while not flags & F_MEMFD and len(payload) < size:
+        more = sock.recv(size - len(payload))
+        if not more:
+            return None
+        payload += more
+    return type, payload, nfds
+
+
+class Listener:
+    """Listens on `path` in a thread, and calls `serve(connection)` for each that comes; `served` counts them."""
+
+    def __init__(self, path, serve):
+        self.path, self.serve, self.served, self.connections = path, serve, 0, []
+        self.socket = socket.socket(socket.AF_UNIX)
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+        self.socket.bind(path)
+        os.chmod(path, 0o600)
+        self.socket.listen(100)
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            self.connections.append(connection)
+            self.served += 1
+            with contextlib.suppress(OSError):
+                self.serve(connection)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+        for connection in self.connections:
+            connection.close()
+        self.thread.join(10)
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self.path)
+
+
+def connect(path, timeout=15):
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(timeout)
+    try:
+        sock.connect(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
