@@ -17,8 +17,9 @@
 
 #define FIELDS_ROOM                                                                                \
     16384 /* all of a request but its strings: bounded by paths, names, descriptors and cpus */
-#define REAL_TIME(policy) ((policy) == 1 || (policy) == 2 || (policy) == 6) /* FIFO, RR, DEADLINE  \
-                                                                             */
+#define REAL_TIME(policy)                                                                          \
+    ((policy) == 1 || (policy) == 2 || (policy) == 6) /* FIFO, RR, DEADLINE                        \
+                                                       */
 #define RESET_ON_FORK 0x40000000
 
 struct kernel_sigaction { /* as rt_sigaction fills it in; only the first word matters here */
@@ -140,9 +141,9 @@ static int list_inherited(struct wf_collected *c, struct wf_err *err) {
 
 /* The process's own descriptors. Since Linux 6.2 the size of /proc/self/fd is the number of open
  * descriptors, which proves in one call that there is none above 2. */
-static int collect_own_fds(struct wf_collected *c, int connection, struct wf_err *err) {
+static int collect_own_fds(struct wf_collected *c, struct wf_err *err) {
     struct stat st;
-    unsigned open_count = connection >= 0 ? 1 : 0;
+    unsigned open_count = 0;
     for (int fd = 0; fd < 3; fd++)
         if (inheritable(fd)) {
             c->request.stdio |= 1u << fd;
@@ -260,16 +261,15 @@ static int check_stdin(const struct wf_collected *c, struct wf_err *err) {
     return 0;
 }
 
-static int collect(const struct wf_context *ctx, const struct wf_overrides *over, int connection,
+static int collect(const struct wf_context *ctx, const struct wf_overrides *over,
                    struct wf_collected *c, struct wf_err *err) {
     int result;
-    if ((result = over->fds != NULL ? collect_given_fds(c, over, err)
-                                    : collect_own_fds(c, connection, err)) != 0 ||
+    if ((result = over->fds != NULL ? collect_given_fds(c, over, err) : collect_own_fds(c, err)) !=
+            0 ||
         (result = check_stdin(c, err)) != 0 || (result = collect_scheduling(c, err)) != 0 ||
         (result = collect_limits(&c->request, err)) != 0 ||
         (result = collect_ignored(&c->request, err)) != 0 ||
-        (result = collect_strings(ctx, c, err)) != 0 ||
-        (result = wf_place_add_namespaces(&c->request.place, connection, err)) != 0)
+        (result = collect_strings(ctx, c, err)) != 0)
         return result;
     if (over->umask >= 0) {
         c->request.umask = (uint32_t)over->umask;
@@ -282,11 +282,18 @@ static int collect(const struct wf_context *ctx, const struct wf_overrides *over
 
 int wf_request_collect(const struct wf_context *ctx, const struct wf_overrides *over,
                        struct wf_collected *ret, struct wf_err *err) {
-    return wf_request_collect_connected(ctx, over, -1, ret, err);
+    int result = wf_request_collect_quick(ctx, over, ret, err);
+    if (result == 0 && (result = wf_request_complete(ret, -1, err)) < 0)
+        wf_request_done(ret);
+    return result;
 }
 
-int wf_request_collect_connected(const struct wf_context *ctx, const struct wf_overrides *over,
-                                 int connection, struct wf_collected *ret, struct wf_err *err) {
+int wf_request_complete(struct wf_collected *c, int connection, struct wf_err *err) {
+    return wf_place_add_namespaces(&c->request.place, connection, err);
+}
+
+int wf_request_collect_quick(const struct wf_context *ctx, const struct wf_overrides *over,
+                             struct wf_collected *ret, struct wf_err *err) {
     const struct wf_command *command = &ctx->command;
     struct wf_request *r = &ret->request;
     ret->nfds = 0;
@@ -309,13 +316,16 @@ int wf_request_collect_connected(const struct wf_context *ctx, const struct wf_o
     r->fdnums = (struct wf_span){ ret->fdnums, 0 };
     r->argc = ctx->argc;
     r->envc = ctx->envc;
-    int result = collect(ctx, over, connection, ret, err);
+    int result = collect(ctx, over, ret, err);
     if (result != 0)
         wf_request_done(ret);
     return result;
 }
 
 void wf_request_done(struct wf_collected *c) {
+    for (unsigned i = 0; c->cwd >= 0 && i < c->nfds; i++)
+        if (c->fds[i] == c->cwd)
+            c->fds[i] = -1;
     wf_close(&c->cwd);
     if (c->map != NULL)
         munmap(c->map, c->map_size);

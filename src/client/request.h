@@ -36,10 +36,11 @@ struct wf_overrides {
 int wf_request_collect(const struct wf_context *ctx, const struct wf_overrides *over,
                        struct wf_collected *ret, struct wf_err *err);
 
-/* The same for the time between connect and send, when the worker is waking up and costs nothing to
- * wait for: `connection` is the one descriptor that this process has opened itself (-1: none). */
-int wf_request_collect_connected(const struct wf_context *ctx, const struct wf_overrides *over,
-                                 int connection, struct wf_collected *ret, struct wf_err *err);
+/* The same in two halves. The second one, namespaces, takes as long as a worker takes to wake up,
+ * and is done meanwhile, between connect and send: `connection` is the connection, or -1. */
+int wf_request_collect_quick(const struct wf_context *ctx, const struct wf_overrides *over,
+                             struct wf_collected *ret, struct wf_err *err);
+int wf_request_complete(struct wf_collected *c, int connection, struct wf_err *err);
 
 /* Closes and unmaps what it owns. */
 void wf_request_done(struct wf_collected *c);

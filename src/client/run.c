@@ -80,24 +80,23 @@ static enum attempt await_answer(struct wf_run *run, struct wf_err *err) {
 /* What stays the same from one attempt to the next. */
 struct search {
     const struct wf_context *ctx;
-    const struct wf_overrides *over;
     struct wf_collected *c;
     struct wf_run *run;
-    bool collected;
+    bool complete;
 };
 
 /* All that a run needs and its route does not, done while the worker wakes up. That the directory
  * is ours alone is verified here too: nothing has been sent yet. */
 static int get_ready(struct search *s, int connection, struct wf_err *err) {
     int dir;
-    if (s->collected)
+    if (s->complete)
         return 0;
     if (wf_rundir_open(s->run->rundir, false, &dir, err) < 0)
         return -1;
     wf_close(&dir);
-    if (wf_request_collect_connected(s->ctx, s->over, connection, s->c, err) != 0)
+    if (wf_request_complete(s->c, connection, err) < 0)
         return -1;
-    s->collected = true;
+    s->complete = true;
     return 0;
 }
 
@@ -144,13 +143,16 @@ static enum attempt try_variants(struct search *s, bool with_preload, struct wf_
 int wf_run_start(const struct wf_context *ctx, const struct wf_overrides *over, const char *rundir,
                  struct wf_collected *c, struct wf_run *ret, enum wf_want *ret_want,
                  struct wf_err *err) {
-    struct search s = { .ctx = ctx, .over = over, .c = c, .run = ret };
+    struct search s = { .ctx = ctx, .c = c, .run = ret };
     bool is_base = memcmp(ctx->key, ctx->base_key, sizeof ctx->key) == 0, with_preload = !is_base;
     enum attempt result;
-    struct wf_err collect_err;
+    struct wf_err place_err;
     *ret_want = WF_WANT_NOTHING;
+    c->nfds = 0;
     c->cwd = -1;
     c->map = NULL;
+    if (wf_request_collect_quick(ctx, over, c, err) != 0)
+        return 1;
     ret->ended = false;
     memcpy(ret->rundir, rundir, strlen(rundir) + 1);
     for (;;) {
@@ -164,10 +166,9 @@ int wf_run_start(const struct wf_context *ctx, const struct wf_overrides *over, 
             break;
         with_preload = false;
     }
-    if (*ret_want != WF_WANT_NOTHING && !s.collected &&
-        wf_request_collect(ctx, over, c, &collect_err) != 0) {
+    if (*ret_want != WF_WANT_NOTHING && !s.complete && wf_request_complete(c, -1, &place_err) < 0) {
         *ret_want = WF_WANT_NOTHING;
-        *err = collect_err;
+        *err = place_err;
     }
     return result == ATTEMPT_STARTED ? 0 : 1;
 }

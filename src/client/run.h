@@ -25,9 +25,8 @@ enum wf_want {
     WF_WANT_CONTEXT
 }; /* a zygote that the daemon should be asked for */
 
-/* Tries the routes, most specific first. The request is collected into `c` between connect and
- * send, while the worker wakes up, or when all routes are missing. 0: `ret` is a run that has
- * started, and must be released. 1: run it cold, `err` says why. ret_want says what to ask the
+/* Collects the request into `c` and tries the routes, most specific first. 0: `ret` is a run that
+ * has started, and must be released. 1: run it cold, `err` says why. ret_want says what to ask the
  * daemon for. `c` is to be released in any case. */
 int wf_run_start(const struct wf_context *ctx, const struct wf_overrides *over, const char *rundir,
                  struct wf_collected *c, struct wf_run *ret, enum wf_want *ret_want,
