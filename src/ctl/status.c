@@ -4,6 +4,8 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "client/named.h"
+#include "client/start.h"
+#include <dirent.h>
 #include <getopt.h>
 #include <poll.h>
 #include <stdio.h>
@@ -70,6 +72,17 @@ static void await_end(int fd) {
         return; /* it has more to say, which nobody asked for */
 }
 
+/* Sockets without a daemon: its own, or those of zygotes that outlive it. */
+static bool has_sockets(const char *rundir) {
+    bool found = false;
+    DIR *dir = opendir(rundir);
+    for (struct dirent *entry; dir && !found && (entry = readdir(dir));)
+        found = entry->d_type == DT_SOCK || strcmp(entry->d_name, "daemon.sock") == 0;
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
 int wc_stop(int argc, char **argv) {
     char rundir[WF_RUNDIR_MAX + 1];
     struct wf_err err;
@@ -87,6 +100,13 @@ int wc_stop(int argc, char **argv) {
     int found = wc_connect(rundir, &fd, &err);
     if (found < 0)
         return wc_fail(err.text);
+    if (!found &&
+        has_sockets(
+            rundir)) { /* a new daemon adopts and then stops, or clears away, what is there */
+        if (wf_start_daemon(rundir, environ, &fd, &err) < 0)
+            return wc_fail(err.text);
+        found = 1;
+    }
     if (!found) {
         puts(defined ? "no daemon is running; the definition was removed" : "no daemon is running");
         return *name && !defined ? WC_FAILED : WC_OK;

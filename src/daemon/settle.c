@@ -117,11 +117,21 @@ static void limit_memory(struct daemon *d) {
     }
 }
 
+/* What a stop has to wait for; one being adopted may turn out to be it. */
+static bool stop_concerns(const struct wd_zygote *z, const char *name) {
+    if (z->state == ZS_ADOPTING)
+        return true;
+    if (name[0] && strcmp(wd_text(z->name), name) != 0)
+        return false;
+    return wd_zygote_live(z) || (z->state == ZS_RETIRING && z->stats.running == 0);
+}
+
 static void settle_stop(struct daemon *d, struct wd_conn *c, long long now) {
     char text[200];
+    c->stopped += wd_stop(d, c->name,
+                          "stopped by warmctl"); /* such as were being adopted when it came */
     for (const struct wd_zygote *z = d->zygotes; z && now < c->deadline_us; z = z->next)
-        if ((!c->name[0] || strcmp(wd_text(z->name), c->name) == 0) &&
-            (wd_zygote_live(z) || (z->state == ZS_RETIRING && z->stats.running == 0)))
+        if (stop_concerns(z, c->name))
             return;
     unsigned long running = wd_running(d, c->name);
     if (c->name[0] && c->stopped == 0 && !c->defined) {
@@ -172,6 +182,16 @@ static bool settle_conns(struct daemon *d, long long now) {
     return busy;
 }
 
+/* No zygote is left behind that would have been stopped had it answered sooner. */
+static bool leaving_is_done(struct daemon *d) {
+    if (d->leaving)
+        wd_stop(d, "", "the daemon is stopping");
+    for (const struct wd_zygote *z = d->zygotes; z; z = z->next)
+        if (z->state == ZS_ADOPTING)
+            return false;
+    return d->leaving;
+}
+
 static bool any_left(const struct daemon *d) {
     for (const struct wd_zygote *z = d->zygotes; z; z = z->next)
         if (z->state != ZS_FAILED && z->state != ZS_DEAD)
@@ -202,7 +222,7 @@ static void settle_end(struct daemon *d, bool stopping, long long now) {
         wf_log(WF_LOG_INFO, "nothing to do any more");
         d->leaving = true;
     }
-    if (!d->leaving || stopping)
+    if (stopping || !leaving_is_done(d))
         return;
     /* The name goes while we still hold the lock: who finds it missing starts the next daemon after
      * us. */

@@ -208,12 +208,13 @@ bool wd_warm_base(struct daemon *d, struct wd_zygote *z, struct wf_err *err) {
     return base;
 }
 
+/* One that is being adopted is stopped when it has answered: settle.c asks again. */
 unsigned wd_stop(struct daemon *d, const char *name, const char *reason) {
     unsigned count = 0;
     for (struct wd_zygote *z = d->zygotes; z; z = z->next) {
         if (name[0] && strcmp(wd_text(z->name), name) != 0)
             continue;
-        if (!wd_zygote_live(z) && z->state != ZS_FAILED)
+        if ((!wd_zygote_live(z) && z->state != ZS_FAILED) || z->state == ZS_ADOPTING)
             continue;
         count += wd_zygote_live(z);
         if (z->state != ZS_FAILED)

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define BACKOFF_MAX_US (600 * WD_SECOND)
@@ -170,7 +171,8 @@ static bool act_end(struct daemon *d, struct wd_zygote *z) {
         return true;
     wd_status_text(z->status, how, sizeof how);
     wf_log(WF_LOG_WARN, "zygote %d %s", (int)z->pid, how);
-    if (!too_young(z))
+    bool killed = z->status != -1 && WIFSIGNALED(z->status) && WTERMSIG(z->status) == SIGKILL;
+    if (!too_young(z) || killed) /* by somebody: that is not its fault */
         return true;
     if (!z->gone)
         wf_fmt(z->why, sizeof z->why, "the zygote %s as soon as it was ready", how);
