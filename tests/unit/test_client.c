@@ -5,6 +5,7 @@
 #include "client/options.h"
 #include "fake.h"
 #include "test.h"
+#include "warmfork.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -508,4 +509,84 @@ TEST(client_lets_go_of_descriptors) {
     CHECK_NUMBER(want_exit(fake_wait_status(client)), 14);
     fake_wait_status(worker);
     close(pipe_ends[0]);
+}
+
+static int check_library(const struct wf_message *message, const struct wf_request *r,
+                         int connection) {
+    char byte;
+    (void)connection;
+    CHECK_NUMBER(r->stdio, 2); /* only what was given: 1, 9, and a directory */
+    CHECK_NUMBER(message->nfds, 3);
+    CHECK(r->fdnums.size == 4 && r->fdnums.data[0] == 9);
+    CHECK_NUMBER(r->umask, 027);
+    CHECK(write(message->fds[0], "x", 1) == 1);
+    return read(told[0], &byte, 1) == 1 ? 16 : 1;
+}
+
+TEST(library) {
+    struct warmfork_program program = WARMFORK_PROGRAM_INIT;
+    struct warmfork_error error;
+    struct warmfork_end end;
+    warmfork_run *run;
+    int ends[2];
+    char byte;
+    umask(027);
+    CHECK(pipe2(ends, O_CLOEXEC) == 0 && pipe2(told, O_CLOEXEC) == 0);
+    fake_call_init(&call, ARGS("-c", "pass"), ARGS());
+    pid_t worker = fake_worker(call.ctx.key, 0, FAKE_EXIT, 0, check_library);
+    program.argv = call.argv;
+    program.envp = call.envp;
+    program.fds = (const int[]){ told[0], ends[1] };
+    program.fd_numbers = (const int[]){ 9, 1 };
+    program.nfds = 2;
+    CHECK_NUMBER(warmfork_start(&program, &run, &error), WARMFORK_STARTED);
+    CHECK_NUMBER(warmfork_pid(run), worker);
+    CHECK(warmfork_pidfd(run) >= 0);
+    CHECK(read(ends[0], &byte, 1) == 1 && byte == 'x');
+    CHECK(warmfork_wait(run, 0, &end, &error) == 0 && end.kind == WARMFORK_RUNNING);
+    CHECK(write(told[1], &byte, 1) == 1);
+    CHECK(warmfork_wait(run, 10000, &end, &error) == 0);
+    CHECK(end.kind == WARMFORK_EXITED && end.value == 16);
+    warmfork_free(run);
+    CHECK_NUMBER(fake_wait_status(worker), 0);
+    int daemon = fake_listen("daemon.sock");
+    CHECK_NUMBER(warmfork_start(&program, &run, &error), WARMFORK_COLD);
+    CHECK(error.text[0] != '\0');
+    program.python = "/nonexistent/python";
+    CHECK_NUMBER(warmfork_start(&program, &run, &error), WARMFORK_COLD); /* as execve will tell */
+    program.argv = NULL;
+    CHECK_NUMBER(warmfork_start(&program, &run, &error), WARMFORK_ERROR);
+    close(daemon);
+    for (int i = 0; i < 2; i++) {
+        close(ends[i]);
+        close(told[i]);
+    }
+}
+
+/* Stdio that is closed, also all of it: the connection must not take those numbers. */
+static void no_stdio(void) {
+    close(0);
+    close(1);
+    close(2);
+}
+
+static int check_no_stdio(const struct wf_message *message, const struct wf_request *r,
+                          int connection) {
+    (void)connection;
+    CHECK_NUMBER(r->stdio, 0);
+    CHECK_NUMBER(message->nfds, 1);
+    return 18;
+}
+
+TEST(closed_stdio) {
+    for (int fd = 3; fd < 256; fd++)
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+    fake_call_init(&call, ARGS("-c", "pass"), ARGS());
+    call.in_child = no_stdio;
+    pid_t worker = fake_worker(call.ctx.key, 0, FAKE_EXIT, 0, check_no_stdio);
+    CHECK_NUMBER(want_exit(fake_call_run(&call)), 18);
+    CHECK_NUMBER(fake_wait_status(worker), 0);
+    int daemon = fake_listen("daemon.sock"); /* or a real one would be started */
+    CHECK_NUMBER(want_exit(fake_call_run(&call)), FAKE_PYTHON_STATUS);
+    close(daemon);
 }
