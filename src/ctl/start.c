@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "channel/channel.h"
 #include "client/context.h"
 #include "client/named.h"
 #include "client/start.h"
@@ -141,21 +142,40 @@ static int make_context(struct wf_context *ctx, const struct wanted *w, char **a
     return ctx->cold ? wf_err_msg(err, "this context cannot be warmed: %s", ctx->cold) : 0;
 }
 
-static int await_ready(int fd, const struct wanted *w) {
-    struct wf_err err;
-    unsigned code;
-    char *text;
+#define MAKES_WAY 2 /* code of the daemon's answer: it ends, and the next one can do it */
+
+/* Asks the daemon, and waits for its word if that is wanted. -1, or 0 with *ret_code and *ret_text,
+ * which is the caller's, or NULL when nothing was waited for. */
+static int ask(const struct wanted *w, const char *rundir, const struct wf_context *ctx,
+               struct wf_collected *c, unsigned *ret_code, char **ret_text, struct wf_err *err) {
+    for (bool again = true;; again = false) {
+        WF_AUTO_FD fd = -1;
+        struct wf_message none;
+        if (wf_start_daemon(rundir, environ, &fd, err) < 0 ||
+            wf_request_send_warm(fd, ctx, c, true, w->wait ? WF_F_WAIT : 0, err) < 0)
+            return -1;
+        if (!w->wait)
+            return 0;
+        if (wc_await(fd, progress, ret_code, ret_text, err) < 0)
+            return -1;
+        if (*ret_code != MAKES_WAY || !again)
+            return 0;
+        free(*ret_text);
+        *ret_text = NULL;
+        if (wf_channel_receive(fd, &none, NULL, 0, 5000, err) > 0) /* its end, that is */
+            wf_message_done(&none);
+    }
+}
+
+static int report(const struct wanted *w, unsigned code, const char *text) {
     const char *what = w->name ? w->name : "this context";
-    int status = wc_await(fd, progress, &code, &text, &err);
-    progress_end();
-    if (status < 0)
-        return wc_fail(err.text);
-    if (code == 0)
-        printf("%s: %s\n", what, text);
-    else
+    if (code != 0) {
         fprintf(stderr, "warmctl: %s: %s\n", what, text);
-    free(text);
-    return code == 0 ? WC_OK : WC_FAILED;
+        return WC_FAILED;
+    }
+    if (text)
+        printf("%s: %s\n", what, text);
+    return WC_OK;
 }
 
 static int run(const struct wanted *w, const char *rundir, char **command) {
@@ -164,7 +184,8 @@ static int run(const struct wanted *w, const char *rundir, char **command) {
     static uint8_t room[WF_DEFINITION_MAX];
     struct wf_context ctx;
     struct wf_err err;
-    WF_AUTO_FD fd = -1;
+    unsigned code = 0;
+    WF_AUTO_FREE char *text = NULL;
     if (make_context(&ctx, w, command, rundir, room, &err) < 0)
         return wc_fail(err.text);
     struct wf_definition definition = { span(w->name), span(w->preload), span(w->init) };
@@ -176,15 +197,11 @@ static int run(const struct wanted *w, const char *rundir, char **command) {
     shown.tty = isatty(2);
     if (w->wait && shown.tty)
         progress("starting");
-    int status = wf_start_daemon(rundir, environ, &fd, &err);
-    if (status == 0)
-        status = wf_request_send_warm(fd, &ctx, &collected, true, w->wait ? WF_F_WAIT : 0, &err);
+    int status = ask(w, rundir, &ctx, &collected, &code, &text, &err);
     wf_request_done(&collected);
-    if (status < 0) {
+    if (w->wait)
         progress_end();
-        return wc_fail(err.text);
-    }
-    return w->wait ? await_ready(fd, w) : WC_OK;
+    return status < 0 ? wc_fail(err.text) : report(w, code, text);
 }
 
 static int start(int argc, char **argv, bool named) {

@@ -27,6 +27,8 @@
 #define WD_ENDED 4096  /* wait statuses of orphaned workers */
 #define WD_LOG_MAX (1 << 20)
 
+#define WD_MAKES_WAY 2 /* code of a WF_REPLY: ask the next daemon, once this connection ends */
+
 #define WD_SECOND 1000000LL /* all times are microseconds of CLOCK_MONOTONIC */
 #define WD_MESSAGE_US                                                                              \
     (5 * WD_SECOND) /* a peer that has not finished its message by then is dropped */

@@ -100,9 +100,11 @@ static bool suits(struct daemon *d, struct wd_conn *c, const struct wf_request *
         refuse(d, c, wait, "the requester's hard limits or niceness are beyond the daemon's");
         return false;
     }
-    refuse(
-        d, c, wait,
-        "the requester's hard limits or niceness are beyond the daemon's, which makes way for a new one");
+    static const char why[] =
+        "the requester's hard limits or niceness are beyond the daemon's, which makes way";
+    refuse(d, c, false, why);
+    if (wait)
+        wd_conn_reply(d, c, WD_MAKES_WAY, why);
     d->leaving = true;
     wd_stop(d, "", "the daemon makes way for one with higher limits");
     return false;
