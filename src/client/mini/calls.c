@@ -1,11 +1,10 @@
 /* System calls that are C functions of the same name. Where arm64 has only the general form of a
- * call, that is used on both. Types are the system headers'; only what the kernel lays out
- * differently is converted (signals.c). */
+ * call, that is used on both. Types are the system headers', which are the kernel's as well; what
+ * is not (signal sets and actions) the client hands to the kernel by itself, through syscall(). */
 #include "client/mini/mini.h"
 #include <fcntl.h>
 #include <linux/stat.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -18,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -47,8 +47,6 @@ ssize_t write(int fd, const void *data, size_t size) {
     return MINI_CALL(SYS_write, fd, data, size);
 }
 
-off_t lseek(int fd, off_t offset, int from) { return MINI_CALL(SYS_lseek, fd, offset, from); }
-int ftruncate(int fd, off_t size) { return (int)MINI_CALL(SYS_ftruncate, fd, size); }
 int flock(int fd, int operation) { return (int)MINI_CALL(SYS_flock, fd, operation); }
 int dup(int fd) { return (int)MINI_CALL(SYS_dup, fd); }
 int dup3(int from, int to, int flags) { return (int)MINI_CALL(SYS_dup3, from, to, flags); }
@@ -77,10 +75,6 @@ int fstatat(int dir, const char *restrict path, struct stat *restrict ret, int f
 
 int stat(const char *restrict path, struct stat *restrict ret) {
     return fstatat(AT_FDCWD, path, ret, 0);
-}
-
-int lstat(const char *restrict path, struct stat *restrict ret) {
-    return fstatat(AT_FDCWD, path, ret, AT_SYMLINK_NOFOLLOW);
 }
 
 int fstat(int fd, struct stat *ret) { return (int)MINI_CALL(SYS_fstat, fd, ret); }
@@ -123,17 +117,8 @@ int chmod(const char *path, mode_t mode) {
     return (int)MINI_CALL(SYS_fchmodat, AT_FDCWD, path, mode);
 }
 
-int fchmod(int fd, mode_t mode) { return (int)MINI_CALL(SYS_fchmod, fd, mode); }
 int chdir(const char *path) { return (int)MINI_CALL(SYS_chdir, path); }
-int fchdir(int fd) { return (int)MINI_CALL(SYS_fchdir, fd); }
 mode_t umask(mode_t mask) { return (mode_t)MINI_CALL(SYS_umask, mask); }
-
-char *getcwd(char *ret, size_t size) { return MINI_CALL(SYS_getcwd, ret, size) < 0 ? NULL : ret; }
-
-int isatty(int fd) {
-    char unused[64]; /* the kernel's struct termios, which is shorter than the C library's */
-    return ioctl(fd, TCGETS, unused) == 0;
-}
 
 /* memory */
 
@@ -152,10 +137,6 @@ int socket(int family, int type, int protocol) {
     return (int)MINI_CALL(SYS_socket, family, type, protocol);
 }
 
-int socketpair(int family, int type, int protocol, int ret[2]) {
-    return (int)MINI_CALL(SYS_socketpair, family, type, protocol, ret);
-}
-
 int connect(int fd, __CONST_SOCKADDR_ARG to, socklen_t size) {
     return (int)MINI_CALL(SYS_connect, fd, to.__sockaddr__, size);
 }
@@ -166,21 +147,8 @@ int bind(int fd, __CONST_SOCKADDR_ARG at, socklen_t size) {
 
 int listen(int fd, int backlog) { return (int)MINI_CALL(SYS_listen, fd, backlog); }
 
-int accept4(int fd, __SOCKADDR_ARG from, socklen_t *restrict size, int flags) {
-    return (int)MINI_CALL(SYS_accept4, fd, from.__sockaddr__, size, flags);
-}
-
-ssize_t sendto(int fd, const void *data, size_t size, int flags, __CONST_SOCKADDR_ARG to,
-               socklen_t to_size) {
-    return MINI_CALL(SYS_sendto, fd, data, size, flags, to.__sockaddr__, to_size);
-}
-
 ssize_t send(int fd, const void *data, size_t size, int flags) {
     return MINI_CALL(SYS_sendto, fd, data, size, flags, 0, 0);
-}
-
-ssize_t recv(int fd, void *data, size_t size, int flags) {
-    return MINI_CALL(SYS_recvfrom, fd, data, size, flags, 0, 0);
 }
 
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
@@ -198,8 +166,6 @@ int getsockopt(int fd, int level, int name, void *restrict ret, socklen_t *restr
 int setsockopt(int fd, int level, int name, const void *value, socklen_t size) {
     return (int)MINI_CALL(SYS_setsockopt, fd, level, name, value, size);
 }
-
-int shutdown(int fd, int how) { return (int)MINI_CALL(SYS_shutdown, fd, how); }
 
 struct cmsghdr *__cmsg_nxthdr(struct msghdr *message, struct cmsghdr *at) {
     size_t step = CMSG_ALIGN(at->cmsg_len);
@@ -237,12 +203,16 @@ int clock_gettime(clockid_t clock, struct timespec *ret) {
 
 /* the process */
 
+int execve(const char *path, char *const argv[], char *const envp[]) {
+    return (int)MINI_CALL(SYS_execve, path, argv, envp);
+}
+
+pid_t waitpid(pid_t pid, int *status, int options) {
+    return (pid_t)MINI_CALL(SYS_wait4, pid, status, options, 0);
+}
+
 pid_t getpid(void) { return (pid_t)MINI_CALL(SYS_getpid); }
-pid_t getppid(void) { return (pid_t)MINI_CALL(SYS_getppid); }
-uid_t getuid(void) { return (uid_t)MINI_CALL(SYS_getuid); }
 uid_t geteuid(void) { return (uid_t)MINI_CALL(SYS_geteuid); }
-gid_t getgid(void) { return (gid_t)MINI_CALL(SYS_getgid); }
-gid_t getegid(void) { return (gid_t)MINI_CALL(SYS_getegid); }
 
 int getresuid(uid_t *real, uid_t *effective, uid_t *saved) {
     return (int)MINI_CALL(SYS_getresuid, real, effective, saved);
@@ -253,11 +223,7 @@ int getresgid(gid_t *real, gid_t *effective, gid_t *saved) {
 }
 
 int getgroups(int room, gid_t ret[]) { return (int)MINI_CALL(SYS_getgroups, room, ret); }
-pid_t getpgid(pid_t pid) { return (pid_t)MINI_CALL(SYS_getpgid, pid); }
-pid_t getpgrp(void) { return getpgid(0); }
-pid_t getsid(pid_t pid) { return (pid_t)MINI_CALL(SYS_getsid, pid); }
 pid_t setsid(void) { return (pid_t)MINI_CALL(SYS_setsid); }
-int setpgid(pid_t pid, pid_t group) { return (int)MINI_CALL(SYS_setpgid, pid, group); }
 
 int prctl(int option, ...) {
     va_list list;
@@ -274,29 +240,8 @@ int prlimit(pid_t pid, __rlimit_resource_t what, const struct rlimit *new, struc
     return (int)MINI_CALL(SYS_prlimit64, pid, what, new, old);
 }
 
-int getrlimit(__rlimit_resource_t what, struct rlimit *ret) { return prlimit(0, what, NULL, ret); }
-
 int setrlimit(__rlimit_resource_t what, const struct rlimit *value) {
     return prlimit(0, what, value, NULL);
-}
-
-int getpriority(__priority_which_t which, id_t who) {
-    long ret = MINI_CALL(SYS_getpriority, which, who);
-    return ret < 0 ? -1 : (int)(20 - ret); /* the kernel says 20 - nice, which is never negative */
-}
-
-int setpriority(__priority_which_t which, id_t who, int nice) {
-    return (int)MINI_CALL(SYS_setpriority, which, who, nice);
-}
-
-int sched_getscheduler(pid_t pid) { return (int)MINI_CALL(SYS_sched_getscheduler, pid); }
-
-int sched_setscheduler(pid_t pid, int policy, const struct sched_param *parameters) {
-    return (int)MINI_CALL(SYS_sched_setscheduler, pid, policy, parameters);
-}
-
-int sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *cpus) {
-    return (int)MINI_CALL(SYS_sched_setaffinity, pid, size, cpus);
 }
 
 long syscall(long number, ...) {

@@ -139,9 +139,3 @@ char *strcpy(char *restrict to, const char *restrict from) {
     stpcpy(to, from);
     return to;
 }
-
-char *strdup(const char *s) {
-    size_t size = strlen(s) + 1;
-    char *copy = malloc(size);
-    return copy ? memcpy(copy, s, size) : NULL;
-}
