@@ -236,8 +236,8 @@ class Warm:
         return json.loads(result.out)
 
     def log(self):
-        text = b"".join(procs.read(os.path.join(self.rundir, name)) for name in ("daemon.log.1", "daemon.log"))
-        return text.decode("utf-8", "replace")
+        paths = [os.path.join(self.rundir, name) for name in ("daemon.log.1", "daemon.log")]
+        return b"".join(procs.read(path) for path in paths if os.path.isfile(path)).decode("utf-8", "replace")
 
     # Waiting, always for an event
 

@@ -1,0 +1,386 @@
+"""Garbage on every socket, from both sides: nobody dies of it, nobody blocks, and every program still runs."""
+
+import os
+import random
+import socket
+import struct
+import time
+
+import peers
+import procs
+import pytest
+from harness import STANDIN, write
+from peers import message, text
+
+pytestmark = [pytest.mark.skipif(STANDIN, reason="needs the real binaries"), pytest.mark.timeout(240)]
+
+
+def routes(warm, suffix=".0"):
+    return [f"{warm.rundir}/{name}" for name in sorted(os.listdir(warm.rundir)) if name.endswith(suffix)]
+
+
+def capture(warm, kind):
+    """The bytes of a real WF_RUN ("run") or WF_WARM ("warm") and the number of its descriptors."""
+    warm.ready()
+    path = routes(warm)[0]
+    assert warm.ctl("stop").status == 0
+    got = []
+
+    def take(connection):
+        connection.settimeout(5)
+        data, nfds = peers.receive(connection)
+        got.append((data, nfds))
+        connection.close()
+
+    name = path if kind == "run" else f"{warm.rundir}/daemon.sock"
+    with peers.Listener(name, take):
+        result = warm.run(["-c", "print(1)"])
+        assert result.out == b"1\n"
+    whole = [each for each in got if len(each[0]) > peers.HEADER.size]
+    assert whole, got
+    data, nfds = whole[0]
+    assert peers.HEADER.unpack(data[:16])[3] == len(data) - 16
+    return data, nfds
+
+
+def reheader(data, **changes):
+    """The message with fields of its header replaced."""
+    names = ("magic", "version", "type", "size", "nfds", "flags")
+    fields = dict(zip(names, peers.HEADER.unpack(data[:16])), **changes)
+    return peers.HEADER.pack(*(fields[name] for name in names)) + data[16:]
+
+
+def broken_messages(data, nfds):
+    """(what, bytes, number of descriptors to attach) of every way to lie in a message."""
+    size = len(data) - 16
+    yield "nothing", b"", 0
+    yield "one byte", data[:1], 0
+    yield "half a header", data[:8], nfds
+    yield "header only", data[:16], nfds
+    yield "half the payload", data[: 16 + size // 2], nfds
+    yield "all but one byte", data[:-1], nfds
+    yield "one byte more", reheader(data + b"x", size=size + 1), nfds
+    yield "wrong magic", reheader(data, magic=0x12345678), nfds
+    yield "version 0", reheader(data, version=0), nfds
+    yield "version 2", reheader(data, version=2), nfds
+    yield "version 65535", reheader(data, version=65535), nfds
+    for type in (0, 3, 4, 5, 8, 9, 10, 11, 14, 16, 19, 255, 65535):
+        yield f"type {type}", reheader(data, type=type), nfds
+    for wrong in (size - 1, size + 100, 96 << 10, (96 << 10) + 1, 16 << 20, (16 << 20) + 1, 1 << 31, (1 << 32) - 1, 0):
+        yield f"size {wrong}", reheader(data, size=wrong), nfds
+    for wrong in (0, 1, 3, nfds + 1, 250, 251, 252, 65535):
+        yield f"says {wrong} descriptors", reheader(data, nfds=wrong), nfds
+    for wrong in (0, 1, nfds + 1, 200):
+        yield f"has {wrong} descriptors", data, wrong
+    for flags in (1, 2, 3, 4, 0x8000, 0xFFFF):
+        yield f"flags {flags:#x}", reheader(data, flags=flags), nfds
+    yield "zeroes", bytes(5000), 0
+    yield "ones", b"\xff" * 5000, 0
+    yield "text", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 0
+    yield "zero payload", data[:16] + bytes(size), nfds
+    yield "two at once", data + data, nfds
+    numbers = random.Random(4)
+    for i in range(60):
+        changed = bytearray(data)
+        for _ in range(numbers.randint(1, 4)):
+            changed[numbers.randrange(16, len(data))] = numbers.randrange(256)
+        yield f"random bytes {i}", bytes(changed), nfds
+    for at in range(16, min(len(data) - 4, 1200), 37):
+        yield f"huge number at {at}", data[:at] + b"\xff\xff\xff\xff" + data[at + 4:], nfds
+        yield f"cut to {at}", reheader(data[:at], size=at - 16), nfds
+
+
+def assault(path, data, nfds):
+    """Sends each broken message, holding some connections open until the end."""
+    null = os.open("/dev/null", os.O_RDWR)
+    root = os.open("/", os.O_PATH)
+    held = []
+    try:
+        for what, bytes_, count in broken_messages(data, nfds):
+            try:
+                sock = peers.connect(path)
+            except (ConnectionRefusedError, FileNotFoundError) as error:
+                raise AssertionError(f"gone before {what!r}: {error}") from error
+            fds = ([null] * 3 + [root] + [null] * 300)[:count]
+            if bytes_:
+                peers.send(sock, bytes_, fds)
+            if len(held) < 5:
+                held.append(sock)
+            else:
+                sock.close()
+        yield
+    finally:
+        for sock in held:
+            sock.close()
+        os.close(null)
+        os.close(root)
+
+
+def test_daemon_socket(warm):
+    data, nfds = capture(warm, "warm")
+    warm.ready()
+    pid = warm.daemons()
+    for _ in assault(f"{warm.rundir}/daemon.sock", data, nfds):
+        assert warm.daemons() == pid and warm.status()["daemon"]["pid"] == pid[0]
+        warm.same(["-B", "-c", "print('all well')"])
+    assert warm.daemons() == pid
+
+
+def test_run_socket(warm):
+    data, nfds = capture(warm, "run")
+    warm.ready()
+    zygotes = warm.zygotes()
+    for _ in assault(routes(warm)[0], data, nfds):
+        for i in range(5):
+            result = warm.run(["-c", f"print({i})"])
+            assert (result.out, result.err, result.status) == (b"%d\n" % i, b"", 0)
+    assert warm.zygotes() == zygotes
+    warm.ready()
+
+
+def test_control_socket(warm):
+    data, nfds = capture(warm, "run")
+    warm.ready()
+    zygotes = warm.zygotes()
+    for _ in assault(routes(warm, ".ctl")[0], data, nfds):
+        warm.ready()
+    assert warm.zygotes() == zygotes
+
+
+@pytest.mark.parametrize("suffix", [".0", ".ctl", "daemon.sock"])
+def test_silent_and_slow_connections(warm, suffix):
+    """Many that connect and say nothing, or a byte now and then, hold nobody up."""
+    warm.ready()
+    path = next(f"{warm.rundir}/{name}" for name in os.listdir(warm.rundir) if name.endswith(suffix))
+    quiet = [peers.connect(path) for _ in range(20 if suffix != ".0" else 3)]
+    for sock in quiet[1:3]:
+        peers.send(sock, message(peers.STATUS, text(1))[:5])
+    for i in range(6):
+        result = warm.run(["-c", f"print({i})"])
+        assert (result.out, result.err, result.status) == (b"%d\n" % i, b"", 0)
+    assert warm.status()["daemon"]["pid"] in warm.daemons()
+    for sock in quiet:
+        sock.close()
+    warm.ready()
+
+
+def test_connections_that_go_away(warm):
+    """Closed at once, a thousand times: no worker is lost for good."""
+    warm.ready()
+    for path in (routes(warm)[0], f"{warm.rundir}/daemon.sock", routes(warm, ".ctl")[0]):
+        for _ in range(300):
+            peers.connect(path).close()
+    assert warm.run(["-c", "print(1)"]).out == b"1\n"
+    warm.ready()
+    assert warm.status()
+
+
+def test_many_connections_to_the_daemon(warm):
+    """More than it has descriptors for."""
+    warm.ready()
+    held = []
+    try:
+        for _ in range(1500):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(0.5)
+            held.append(sock)
+            try:
+                sock.connect(f"{warm.rundir}/daemon.sock")
+            except (TimeoutError, BlockingIOError, ConnectionRefusedError):
+                break
+        assert warm.run(["-c", "print(1)"]).out == b"1\n"
+        assert warm.run(["-B", "-c", "print(1)"]).out == b"1\n"
+    finally:
+        for sock in held:
+            sock.close()
+    warm.ready(options=["-B"])
+
+
+def test_descriptors_do_not_pile_up(warm):
+    """What came with a refused message is closed again."""
+    data, nfds = capture(warm, "run")
+    warm.ready()
+    watched = [*warm.daemons(), *warm.zygotes()]
+    before = {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in watched}
+    null = os.open("/dev/null", os.O_RDWR)
+    for path in (f"{warm.rundir}/daemon.sock", routes(warm, ".ctl")[0]):
+        for count in range(1, 40):
+            sock = peers.connect(path)
+            peers.send(sock, reheader(data, nfds=count), [null] * count)
+            sock.close()
+    os.close(null)
+    warm.until(lambda: all(len(os.listdir(f"/proc/{pid}/fd")) <= before[pid] + 2 for pid in watched))
+
+
+# The other way round: whoever answers warmpy may be anybody of our own uid.
+
+def started(pid, cookie=1):
+    return message(peers.STARTED, struct.pack("<IQ", pid, cookie), nfds=1)
+
+
+def answer(*data, close=True, first=True):
+    """A worker that takes the request, answers with `data`, and goes away (or stays silent)."""
+    def serve(connection):
+        if first:
+            connection.settimeout(5)
+            peers.receive(connection)
+        for each in data:
+            connection.sendall(each)
+        if close:
+            connection.close()
+    return serve
+
+
+ANSWERS = {
+    "closes at once": answer(first=False),
+    "closes after the request": answer(),
+    "never answers": answer(close=False),
+    "garbage": answer(b"\x93garbage" * 100),
+    "http": answer(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    "half a header": answer(peers.header(peers.STARTED, 12, 1)[:7]),
+    "half a header, then silence": answer(peers.header(peers.STARTED, 12, 1)[:7], close=False),
+    "another version": answer(message(peers.UNSUITABLE, text(1), version=2)),
+    "version 0": answer(message(peers.STARTED, bytes(12), nfds=0, version=0)),
+    "wrong magic": answer(message(peers.UNSUITABLE, text(1), magic=1)),
+    "huge size": answer(peers.header(peers.UNSUITABLE, (1 << 32) - 1), close=False),
+    "large size": answer(peers.header(peers.UNSUITABLE, 16 << 20) + bytes(100)),
+    "started without a descriptor": answer(message(peers.STARTED, struct.pack("<IQ", 1, 1), nfds=1)),
+    "started that needs none": answer(message(peers.STARTED, struct.pack("<IQ", 1, 1), nfds=0)),
+    "started too short": answer(message(peers.STARTED, b"1234", nfds=0)),
+    "exited without started": answer(message(peers.EXITED, struct.pack("<III", 1, 0, 0))),
+    "unsuitable, unknown reason": answer(message(peers.UNSUITABLE, text(99, b"because"))),
+    "unsuitable, reason 0": answer(message(peers.UNSUITABLE, text(0))),
+    "unsuitable, lying length": answer(message(peers.UNSUITABLE, struct.pack("<II", 1, 1 << 30) + b"x")),
+    "unsuitable, long text": answer(message(peers.UNSUITABLE, text(8, b"x" * 50_000))),
+    "unsuitable: key": answer(message(peers.UNSUITABLE, text(1))),
+    "unsuitable: inputs": answer(message(peers.UNSUITABLE, text(4))),
+    "unsuitable: stale": answer(message(peers.UNSUITABLE, text(5))),
+    "unsuitable: set-up": answer(message(peers.UNSUITABLE, text(8, b"fchdir: no"))),
+    "reply of a daemon": answer(message(peers.REPLY, text(0, b"hello"))),
+    "request": answer(message(peers.RUN, bytes(300))),
+    "memfd flag": answer(message(peers.UNSUITABLE, text(1), flags=peers.F_MEMFD)),
+}
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_strange_worker(warm, what):
+    """Before a worker has said that the program starts, any nonsense leads to python itself, within a bound."""
+    warm.ready()
+    path = routes(warm)[0]
+    assert warm.ctl("stop").status == 0
+    with peers.Listener(path, ANSWERS[what]) as listener:
+        result = warm.run(["-c", "import sys; print(sys.stdin.read()); sys.exit(6)"], input=b"kept for the program")
+        assert (result.out, result.err, result.status) == (b"kept for the program\n", b"", 6)
+        assert not result.warm and listener.served >= 1
+
+
+@pytest.mark.parametrize("what", ["closes at once", "never answers", "garbage", "another version", "huge size", "http",
+                                  "half a header, then silence", "reply of a daemon"])
+def test_strange_daemon(warm, what):
+    """The same for whoever listens on daemon.sock; warmctl fails with one line, within a bound."""
+    os.mkdir(warm.rundir, 0o700)
+    with peers.Listener(f"{warm.rundir}/daemon.sock", ANSWERS[what]):
+        for _ in range(2):
+            result = warm.run(["-c", "print('runs')"])
+            assert (result.out, result.err, result.status) == (b"runs\n", b"", 0)
+        if what != "reply of a daemon":
+            for args in (["status"], ["start", "name", "--preload", "json"]):
+                result = warm.ctl(*args, timeout=100)
+                assert result.status != 0 and result.err.count(b"\n") == 1, result
+
+
+def serve_started(warm, then):
+    """A fake worker that says `started` with the pidfd of a real process, which then meets its end."""
+    def serve(connection):
+        connection.settimeout(5)
+        peers.receive(connection)
+        child = os.posix_spawn("/bin/sh", ["sh", "-c", then], {})
+        fd = os.pidfd_open(child)
+        peers.send(connection, started(child, int(procs.read(f"/proc/{child}/stat").split()[21])), [fd])
+        os.close(fd)
+        connection.close()
+        os.waitpid(child, 0)
+    return serve
+
+
+@pytest.mark.parametrize("then", ["exec sleep 0.2", "kill -9 $$", "exit 0", "exit 7"])
+def test_started_and_gone(warm, then):
+    """After `started`, nothing is run again; and without a word about the end, the answer is never a made-up success."""
+    warm.ready()
+    path = routes(warm)[0]
+    assert warm.ctl("stop").status == 0
+    with peers.Listener(path, serve_started(warm, then)):
+        result = warm.run(["-c", "print('must not run')"])
+    assert result.out == b""
+    expected = {"exec sleep 0.2": 0, "kill -9 $$": -9, "exit 0": 0, "exit 7": 7}[then]
+    assert result.status in (-9, expected)  # the kernel knows it (6.15 and later), or nobody does
+
+
+@pytest.mark.parametrize("ending,status", [((1, 5, 0), 5), ((2, 15, 0), -15), ((2, 11, 1), -11), ((1, 0, 0), 0)])
+def test_exited_is_believed(warm, ending, status):
+    warm.ready()
+    path = routes(warm)[0]
+    assert warm.ctl("stop").status == 0
+
+    def serve(connection):
+        connection.settimeout(5)
+        peers.receive(connection)
+        child = os.posix_spawn("/bin/sleep", ["sleep", "0.3"], {})
+        fd = os.pidfd_open(child)
+        peers.send(connection, started(child), [fd])
+        os.close(fd)
+        connection.sendall(message(peers.EXITED, struct.pack("<III", *ending)))
+        connection.close()
+        os.waitpid(child, 0)
+
+    with peers.Listener(path, serve):
+        assert warm.run(["-c", "pass"]).status == status
+
+
+@pytest.mark.parametrize("payload", [struct.pack("<III", 9, 5, 0), struct.pack("<III", 2, 999, 0), struct.pack("<III", 1, 1 << 31, 0),
+                                     struct.pack("<III", 2, 0, 0), b"", b"x" * 500, struct.pack("<III", 0, 0, 0)])
+def test_lying_end(warm, payload):
+    """An impossible ending: an end all the same, and not success."""
+    warm.ready()
+    path = routes(warm)[0]
+    assert warm.ctl("stop").status == 0
+
+    def serve(connection):
+        connection.settimeout(5)
+        peers.receive(connection)
+        child = os.posix_spawn("/bin/sh", ["sh", "-c", "kill -9 $$"], {})
+        fd = os.pidfd_open(child)
+        peers.send(connection, started(child), [fd])
+        os.close(fd)
+        connection.sendall(message(peers.EXITED, payload))
+        connection.close()
+        os.waitpid(child, 0)
+
+    with peers.Listener(path, serve):
+        assert warm.run(["-c", "pass"], timeout=30).status != 0
+
+
+def test_no_byte_is_lost_on_the_way_to_cold(warm):
+    """Whatever has been tried before, the program finds its stdin, its descriptors and its signals untouched."""
+    warm.ready()
+    path = routes(warm)[0]
+    assert warm.ctl("stop").status == 0
+    lines = write(f"{warm.work}/lines", "first\nsecond\n")
+    program = "import os, sys, signal; print(input(), os.lseek(0, 0, 1) >= 0, sorted(int(f) for f in os.listdir('/proc/self/fd'))); " \
+              "print(signal.pthread_sigmask(signal.SIG_BLOCK, []), signal.getsignal(13), signal.getsignal(15))"
+    for what in ("unsuitable: set-up", "closes after the request", "unsuitable: inputs"):
+        with peers.Listener(path, ANSWERS[what]), open(lines) as cold, open(lines) as other:
+            want = warm.run_python(["-c", program], stdin=cold)
+            got = warm.run(["-c", program], stdin=other)
+            assert (got.out, got.err) == (want.out, want.err)
+
+
+def test_wait_is_bounded(warm):
+    """A worker that accepts and says nothing costs some seconds, not for ever."""
+    warm.ready()
+    path = routes(warm)[0]
+    assert warm.ctl("stop").status == 0
+    with peers.Listener(path, answer(close=False)):
+        begin = time.monotonic()
+        assert warm.run(["-c", "print(1)"], timeout=50).out == b"1\n"
+        assert time.monotonic() - begin < 45
