@@ -1,8 +1,8 @@
 # What a zygote does in Python while it warms up. Executed by _zygote in a namespace of its own, dropped before serving.
 # Imports nothing that a bare interpreter does not have: a program must not find it in sys.modules.
+import os  # python -S does not load it; _zygote takes it out of sys.modules again then
 import sys
 
-os = sys.modules["os"]
 _posix = sys.modules["posix"]
 _asked = set()  # names of environment variables, as bytes; b"*" when all were looked at
 

@@ -63,8 +63,8 @@ int zy_changes_find(const struct wf_request *r, struct wf_err *err)
     bool ok = true;
     for (char **e = environ; e != NULL && *e != NULL; e++) {
         const char *eq = strchr(*e, '=');
-        if (eq == NULL || is_ours(*e, (size_t)(eq - *e)))
-            continue;
+        if (eq == NULL || is_ours(*e, (size_t)(eq - *e)) || own_entry(*e, (size_t)(eq - *e)) != *e)
+            continue; /* of one name given twice the first counts */
         const char *asked = request_entry(r, *e, (size_t)(eq - *e));
         if (asked == NULL || strcmp(asked, *e) != 0)
             ok &= append(&changes.set, &changes.sets, *e, strlen(*e));

@@ -42,15 +42,21 @@ static bool nothing_to_join(PyObject *threading)
            size_of(threading, "_threading_atexits") == 0 && zp_atexit_count() == 0;
 }
 
+/* wait_for_thread_shutdown() of pylifecycle.c. An exception may be set (run.c, system_exit_code). */
 static void step_threads(void)
 {
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
     PyObject *threading = zp_get(zp.modules, "threading");
-    if (threading != NULL && threading != Py_None && !nothing_to_join(threading)) {
-        PyObject *done = PyObject_CallMethod(threading, "_shutdown", NULL);
-        if (done == NULL)
-            PyErr_WriteUnraisable(threading);
-        Py_XDECREF(done);
-    }
+    bool call = threading != NULL && threading != Py_None && (type != NULL || !nothing_to_join(threading));
+    if (type != NULL || value != NULL)
+        PyErr_Restore(type, value, trace);
+    PyObject *done = call ? PyObject_CallMethod(threading, "_shutdown", NULL) : NULL;
+    if (PyErr_Occurred() && zp.format_unraisable != NULL)
+        zp.format_unraisable("Exception ignored on threading shutdown");
+    else if (PyErr_Occurred())
+        PyErr_WriteUnraisable(threading);
+    Py_XDECREF(done);
     while (Py_MakePendingCalls() < 0)
         PyErr_Clear();
 }
@@ -83,7 +89,9 @@ static int step_streams(void)
         PyObject *done = PyObject_CallMethod(file, "flush", NULL);
         if (done == NULL) {
             status = -1;
-            if (i == 0)
+            if (i == 0 && zp.format_unraisable != NULL)
+                zp.format_unraisable("Exception ignored on flushing sys.stdout");
+            else if (i == 0)
                 PyErr_WriteUnraisable(file);
             PyErr_Clear();
         }
@@ -145,19 +153,56 @@ static void collect(void)
     PyErr_Clear();
 }
 
+/* What finalize_modules() sets to None, so that nothing can be imported and nobody is kept alive. */
+static const char *const deleted[] = {"path", "argv", "ps1", "ps2", "last_type", "last_value", "last_traceback",
+                                      "last_exc", "path_hooks", "path_importer_cache", "meta_path",
+                                      "__interactivehook__"};
+#define DELETED (sizeof deleted / sizeof *deleted)
+
+/* sys.modules is emptied there, which makes the import of anything fail like this. Emptying ours would touch every module;
+ * imports are refused at their door instead. */
+static PyObject *refuse_import(PyObject *self, PyObject *args)
+{
+    (void)self, (void)args;
+    PyErr_SetString(PyExc_ImportError, "sys.meta_path is None, Python is likely shutting down");
+    return NULL;
+}
+
+static PyMethodDef refuse_import_def = {"__import__", refuse_import, METH_VARARGS, NULL};
+
+static void close_imports(void)
+{
+    PyObject *builtins = zp_get(zp.modules, "builtins");
+    PyObject *refuse = PyCFunction_New(&refuse_import_def, NULL);
+    if (builtins != NULL && PyModule_Check(builtins) && refuse != NULL) {
+        PyDict_SetItemString(PyModule_GetDict(builtins), "__import__", refuse);
+        if (zp_get(PyModule_GetDict(builtins), "_") != NULL)
+            PyDict_SetItemString(PyModule_GetDict(builtins), "_", Py_None);
+    }
+    Py_XDECREF(refuse);
+    for (size_t i = 0; i < DELETED; i++)
+        if (zp_get(zp.sys_dict, deleted[i]) != NULL)
+            PyDict_SetItemString(zp.sys_dict, deleted[i], Py_None);
+    static const char *const streams[][2] = {
+        {"stdin", "__stdin__"}, {"stdout", "__stdout__"}, {"stderr", "__stderr__"}};
+    for (size_t i = 0; i < 3; i++) {
+        PyObject *first = zp_get(zp.sys_dict, streams[i][1]);
+        PyDict_SetItemString(zp.sys_dict, streams[i][0], first ? first : Py_None);
+    }
+    PyErr_Clear();
+}
+
 /* finalize_modules() of pylifecycle.c, for what is the program's own. */
 static void step_objects(void)
 {
-    static const char *const last[] = {"last_type", "last_value", "last_traceback", "last_exc",
-                                       "ps1", "ps2"};
-    for (size_t i = 0; i < sizeof last / sizeof *last; i++)
-        if (zp_get(zp.sys_dict, last[i]) != NULL)
-            PyDict_SetItemString(zp.sys_dict, last[i], Py_None);
     PyGC_Collect();
+    close_imports();
     PyObject *own = own_modules(), *weak = PyList_New(0);
     if (own == NULL || weak == NULL)
         return;
     Py_ssize_t count = PyList_Size(own);
+    PyObject *kept = zp.main_kept ? zp.main_module : NULL; /* out of the collector's sight: cleared by hand */
+    Py_XINCREF(kept);
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *name = PyList_GetItem(own, i);
         PyObject *module = PyDict_GetItemWithError(zp.modules, name);
@@ -169,6 +214,9 @@ static void step_objects(void)
             PyErr_Clear();
     }
     collect();
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (PyDict_DelItem(zp.modules, PyList_GetItem(own, i)) < 0)
+            PyErr_Clear();
     bool again = false;
     for (Py_ssize_t i = PyList_Size(weak) - 1; i >= 0; i--) {
         PyObject *module = PyWeakref_GetObject(PyList_GetItem(weak, i)); /* borrowed */
@@ -181,6 +229,7 @@ static void step_objects(void)
     }
     if (again)
         collect();
+    Py_XDECREF(kept);
     Py_DECREF(own);
     Py_DECREF(weak);
     PyErr_Clear();
@@ -190,6 +239,17 @@ static bool is_writer(PyObject *obj)
 {
     return PyObject_IsInstance(obj, zp.io_buffered) > 0 || PyObject_IsInstance(obj, zp.io_random) > 0 ||
            PyObject_IsInstance(obj, zp.io_text) > 0;
+}
+
+/* Python drops the original streams in the end, and errors with them. */
+static void flush_original(const char *name)
+{
+    PyObject *file = zp_get(zp.sys_dict, name);
+    PyObject *done = NULL;
+    if (file != NULL && file != Py_None && !is_closed(file))
+        done = PyObject_CallMethod(file, "flush", NULL);
+    Py_XDECREF(done);
+    PyErr_Clear();
 }
 
 /* Text layers before buffers: what they hand down must be flushed as well. */
@@ -209,6 +269,8 @@ static void step_files(void)
     }
     Py_XDECREF(all);
     PyErr_Clear();
+    flush_original("__stdout__");
+    flush_original("__stderr__");
     fflush(stdin); /* gives a seekable stdin's read-ahead back to the caller, as exit() does */
     fflush(NULL);
 }
@@ -242,11 +304,25 @@ void zy_finish_rehearse(struct zy_job *job)
 {
     (void)job;
     PyObject *module = zp.main_module; /* borrowed from sys.modules, which drops it here */
+    PyObject *builtins = PyModule_GetDict(zp_get(zp.modules, "builtins"));
+    PyObject *kept[DELETED], *import = zp_get(builtins, "__import__");
     Py_INCREF(module);
+    Py_XINCREF(import);
+    for (size_t i = 0; i < DELETED; i++) {
+        kept[i] = zp_get(zp.sys_dict, deleted[i]);
+        Py_XINCREF(kept[i]);
+    }
     step_streams();
     step_objects();
     step_files();
+    for (size_t i = 0; i < DELETED; i++) {
+        if (kept[i] != NULL)
+            PyDict_SetItemString(zp.sys_dict, deleted[i], kept[i]);
+        Py_XDECREF(kept[i]);
+    }
+    PyDict_SetItemString(builtins, "__import__", import);
     PyDict_SetItemString(zp.modules, "__main__", module);
+    Py_XDECREF(import);
     Py_DECREF(module);
 }
 
@@ -258,8 +334,6 @@ _Noreturn void zy_finish(struct zy_job *job)
     int failed = step_streams();
     step_objects();
     step_files();
-    if (step_streams() < 0)
-        failed = -1;
     if (failed && job->status_kind == WF_END_EXIT)
         job->status_value = 120;
     bool tell = job->connection >= 0 && job->owner == getpid() && zy_is_connection(job, job->connection);

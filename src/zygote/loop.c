@@ -106,6 +106,15 @@ int zy_open(struct wf_err *err)
     wf_route_name(zy.key, zy.variant, false, name);
     if (wf_channel_listen(zy.rundir, name, 256, &zy.listen, err) < 0)
         return -1;
+    for (int control = 0; control < 2; control++) {
+        struct stat st;
+        char path[160];
+        wf_route_name(zy.key, zy.variant, control, name);
+        wf_fmt(path, sizeof path, "%s/%s", zy.rundir, name);
+        if (stat(path, &st) < 0)
+            return wf_err_sys(err, "stat", path);
+        zy.route_ino[control] = st.st_ino;
+    }
     zy.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     zy.refill = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     if (zy.wake < 0 || zy.refill < 0)
@@ -118,15 +127,23 @@ int zy_open(struct wf_err *err)
     return 0;
 }
 
-void zy_stop_serving(const char *reason)
+/* Only what is ours: a newer zygote may have taken the route. */
+static void unlink_route(bool control)
 {
     char path[160], name[48];
+    struct stat st;
+    wf_route_name(zy.key, zy.variant, control, name);
+    wf_fmt(path, sizeof path, "%s/%s", zy.rundir, name);
+    if (stat(path, &st) == 0 && st.st_ino == zy.route_ino[control])
+        unlink(path);
+}
+
+void zy_stop_serving(const char *reason)
+{
     if (!zy.serving)
         return;
     zy.serving = false;
-    wf_route_name(zy.key, zy.variant, false, name);
-    wf_fmt(path, sizeof path, "%s/%s", zy.rundir, name);
-    unlink(path); /* the .ctl stays until the last run has ended: clients may still ask */
+    unlink_route(false); /* the .ctl stays until the last run has ended: clients may still ask */
     zy_kill_standbys();
     wf_close(&zy.listen);
     zy_tell(WF_GONE, 0, reason);
@@ -324,7 +341,9 @@ static bool unreachable(void)
     char name[48], path[160];
     wf_route_name(zy.key, zy.variant, false, name);
     wf_fmt(path, sizeof path, "%s/%s", zy.rundir, name);
-    return zy.serving && stat(path, &st) < 0 && errno == ENOENT;
+    if (!zy.serving)
+        return false;
+    return stat(path, &st) < 0 ? errno == ENOENT : st.st_ino != zy.route_ino[0];
 }
 
 static bool done(void)
@@ -340,6 +359,8 @@ static bool done(void)
         zy_kill_standbys();
         zy.stats_due = true;
     }
+    if (!zy.serving && running == 0)
+        unlink_route(true);
     return !zy.serving && running == 0;
 }
 

@@ -48,6 +48,7 @@ static int find_functions(void)
     *(void **)&zp.run_file = dlsym(RTLD_DEFAULT, "PyRun_FileExFlags");
     *(void **)&zp.compile = dlsym(RTLD_DEFAULT, "Py_CompileStringExFlags");
     *(void **)&zp.audit = dlsym(RTLD_DEFAULT, "PySys_Audit");
+    *(void **)&zp.format_unraisable = dlsym(RTLD_DEFAULT, "PyErr_FormatUnraisable");
     if (zp.run_file == NULL || zp.compile == NULL || zp.audit == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "this interpreter does not export PyRun_FileExFlags");
         return -1;
@@ -78,10 +79,7 @@ static int find_version(void)
 
 static int find_objects(void)
 {
-    PyObject *os = zp_get(zp.modules, "os");
-    PyObject *env = os ? PyObject_GetAttrString(os, "environ") : NULL;
-    zp.environ_data = env ? PyObject_GetAttrString(env, "_data") : NULL;
-    Py_XDECREF(env);
+    zp.environ_data = attr_of("posix", "environ"); /* os.environ wraps this very dict */
     zp.signal_signal = attr_of("_signal", "signal");
     zp.sig_dfl = PyLong_FromLong(0);
     zp.sig_ign = PyLong_FromLong(1);
@@ -99,8 +97,6 @@ static int find_objects(void)
         zp.atexit_run == NULL || zp.atexit_count == NULL || zp.gc_collect == NULL || zp.gc_freeze == NULL ||
         zp.gc_get_objects == NULL || zp.io_file == NULL || zp.io_buffered == NULL || zp.io_random == NULL ||
         zp.io_text == NULL) {
-        if (!PyErr_Occurred()) /* no `os`: python -S -I still loads it, -X frozen builds too */
-            PyErr_SetString(PyExc_RuntimeError, "the interpreter started without module os");
         return -1;
     }
     return 0;
@@ -156,8 +152,25 @@ int zp_init(void)
     return 0;
 }
 
+/* A new module rather than the old one emptied: what existed at freeze is out of the collector's sight, and a __main__ that
+ * is would keep alive all it refers to. After an init section it must be the same, for that section's functions. */
+static int main_renew(void)
+{
+    PyObject *fresh = zp.main_kept ? NULL : PyModule_New("__main__");
+    if (zp.main_kept)
+        return 0;
+    if (fresh == NULL || PyDict_SetItemString(zp.modules, "__main__", fresh) < 0)
+        return -1;
+    Py_DECREF(fresh); /* sys.modules has it, and nobody else */
+    zp.main_module = fresh;
+    zp.main_dict = PyModule_GetDict(fresh);
+    return 0;
+}
+
 int zp_main_reset(void)
 {
+    if (main_renew() < 0)
+        return -1;
     PyDict_Clear(zp.main_dict);
     int failed = 0;
     PyObject *key, *value;
@@ -178,6 +191,7 @@ int zp_keep_main(void)
         return -1;
     Py_DECREF(zp.main_defaults);
     zp.main_defaults = kept;
+    zp.main_kept = true;
     return 0;
 }
 
@@ -191,7 +205,7 @@ int zp_note_inherited(void)
     for (Py_ssize_t at = 0; PyDict_Next(zp.modules, &at, &key, &value);)
         if (PyDict_SetItem(zp.inherited, key, Py_None) < 0)
             return -1;
-    return 0;
+    return zp.hidden != NULL && PyDict_Update(zp.inherited, zp.hidden) < 0 ? -1 : 0;
 }
 
 long zp_atexit_count(void)

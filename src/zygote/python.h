@@ -4,6 +4,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 struct zy_compiler_flags { int flags, feature_version; }; /* PyCompilerFlags since 3.8 */
@@ -13,10 +14,12 @@ struct zy_python {
     PyObject *(*run_file)(FILE *, const char *, int, PyObject *, PyObject *, int, struct zy_compiler_flags *);
     PyObject *(*compile)(const char *, const char *, int, struct zy_compiler_flags *, int);
     int (*audit)(const char *, const char *, ...);
+    void (*format_unraisable)(const char *, ...); /* 3.13 and newer, else NULL */
 
     PyObject *sys_dict, *modules, *main_module, *main_dict;
     PyObject *main_defaults;   /* dict: what a fresh __main__ holds */
-    PyObject *environ_data;    /* os.environ._data, a dict of bytes */
+    bool main_kept;            /* __main__ is the init section's */
+    PyObject *environ_data;    /* posix.environ, which is os.environ's dict of bytes */
     PyObject *path;            /* sys.path */
     PyObject *signal_signal, *sig_dfl, *sig_ign;
     PyObject *bare_modules;    /* dict: names in sys.modules of the bare interpreter */
@@ -27,12 +30,18 @@ struct zy_python {
     PyObject *io_buffered;     /* io.BufferedWriter */
     PyObject *io_random;       /* io.BufferedRandom */
     PyObject *io_text;         /* io.TextIOWrapper */
+    PyObject *hidden;          /* dict: linecache and what it imports, kept for -c (3.13), or NULL */
     PyObject *inherited;       /* dict: names in sys.modules at freeze; newer ones are the program's */
     int gc_was_enabled;
     int safe_path;
 };
 
 extern struct zy_python zp;
+
+/* suit.c: after set-up of directory and path, does a file beside the script hide one of `modules` (a dict) that is not the
+ * bare interpreter's own? */
+struct zy_job;
+bool zy_shadowed(const struct zy_job *job, PyObject *modules, char *ret_name, size_t size);
 
 /* Looks everything up. -1 with a Python exception. */
 int zp_init(void);

@@ -25,11 +25,11 @@ static struct zy_compiler_flags compiler_flags(int flags)
 static int system_exit_code(void)
 {
     PyObject *type, *value, *trace, *code = NULL;
-    PyErr_Fetch(&type, &value, &trace);
-    PyErr_NormalizeException(&type, &value, &trace);
+    PyErr_Fetch(&type, &value, &trace); /* not normalised: sys.exit(()) is told from sys.exit() that way */
     fflush(stdout);
     int status = 0;
-    if (value != NULL)
+    bool overflow = false;
+    if (value != NULL && PyExceptionInstance_Check(value))
         code = PyObject_GetAttrString(value, "code");
     if (code == NULL) {
         PyErr_Clear();
@@ -39,6 +39,7 @@ static int system_exit_code(void)
     if (code != NULL && code != Py_None) {
         if (PyLong_Check(code)) {
             status = (int)PyLong_AsLong(code);
+            overflow = PyErr_Occurred() != NULL;
             PyErr_Clear();
         } else {
             PyObject *err = zp_get(zp.sys_dict, "stderr");
@@ -56,6 +57,8 @@ static int system_exit_code(void)
     Py_XDECREF(value);
     Py_XDECREF(trace);
     PyErr_Clear();
+    if (overflow && zp.minor >= 12) /* left set there too; finalisation stumbles over it */
+        PyErr_SetString(PyExc_OverflowError, "Python int too large to convert to C long");
     return status;
 }
 
@@ -93,6 +96,21 @@ static bool audit_failed(struct zy_job *job, int result)
     return result < 0;
 }
 
+/* Makes the linecache that was imported at warm-up, and what it imported, this program's: unless some of it is there
+ * already, or a file beside the program would have been imported instead. */
+static void reveal_linecache(struct zy_job *job)
+{
+    char name[256];
+    PyObject *key, *value;
+    if (zp.hidden == NULL || zp_get(zp.modules, "linecache") != NULL)
+        return;
+    for (Py_ssize_t at = 0; PyDict_Next(zp.hidden, &at, &key, &value);)
+        if (PyDict_GetItemWithError(zp.modules, key) != NULL)
+            return;
+    if (!zy_shadowed(job, zp.hidden, name, sizeof name) && PyDict_Update(zp.modules, zp.hidden) < 0)
+        PyErr_Clear();
+}
+
 /* 3.13 notes the source of -c in linecache, for tracebacks. */
 static int register_source(PyObject *source)
 {
@@ -123,8 +141,11 @@ static void run_command(struct zy_job *job)
     }
     struct zy_compiler_flags cf = compiler_flags(IGNORE_COOKIE);
     PyObject *code = zp.compile(PyBytes_AsString(bytes), "<string>", Py_file_input, &cf, -1);
-    if (code != NULL && zp.minor >= 13 && register_source(text) < 0)
-        Py_CLEAR(code);
+    if (code != NULL && zp.minor >= 13 && !job->rehearsal) {
+        reveal_linecache(job);
+        if (register_source(text) < 0)
+            Py_CLEAR(code);
+    }
     Py_DECREF(bytes);
     Py_DECREF(text);
     PyObject *result = NULL;

@@ -248,7 +248,8 @@ unsigned zy_setup(struct zy_job *job, struct wf_err *err)
         return WF_WHY_SETUP;
     if (zy_setup_environment(job, err) < 0 || step_arguments(job, err) < 0 || step_path(job, err) < 0)
         return WF_WHY_SETUP;
-    if (zy_shadowed(job, name, sizeof name))
+    if (PyDict_Size(zp.modules) > PyDict_Size(zp.bare_modules) &&
+        zy_shadowed(job, zp.modules, name, sizeof name))
         return wf_err_msg(err, "%s/%s hides a preloaded module", job->path0, name), WF_WHY_SHADOW;
     if (zy_stdio_take(job) < 0)
         return python_error(err, "sys.stdout"), WF_WHY_SETUP;

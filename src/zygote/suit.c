@@ -89,14 +89,14 @@ unsigned zy_suits(struct zy_job *job, struct wf_err *err)
 }
 
 /* The name that an import would look for when it meets directory entry `name`: up to the first dot. */
-static bool hides(const char *name)
+static bool hides(const char *name, PyObject *modules)
 {
     size_t size = strcspn(name, ".");
     if (size == 0 || (name[size] == '.' && strcmp(name + size, ".py") != 0 &&
                       strcmp(name + size, ".pyc") != 0 && strstr(name + size, ".so") == NULL))
         return false;
     PyObject *module = PyUnicode_DecodeFSDefaultAndSize(name, (Py_ssize_t)size);
-    bool found = module != NULL && PyDict_GetItemWithError(zp.modules, module) != NULL &&
+    bool found = module != NULL && PyDict_GetItemWithError(modules, module) != NULL &&
                  PyDict_GetItemWithError(zp.bare_modules, module) == NULL;
     Py_XDECREF(module);
     PyErr_Clear();
@@ -111,10 +111,10 @@ struct dirent64_kernel { /* linux_dirent64; glibc hides the call behind opendir 
     char name[];
 };
 
-bool zy_shadowed(const struct zy_job *job, char *ret_name, size_t size)
+bool zy_shadowed(const struct zy_job *job, PyObject *modules, char *ret_name, size_t size)
 {
     _Alignas(8) static char buffer[32768];
-    if (!job->has_path0 || job->importer || PyDict_Size(zp.modules) <= PyDict_Size(zp.bare_modules))
+    if (!job->has_path0 || job->importer)
         return false;
     int dir = open(job->path0[0] ? job->path0 : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
@@ -124,7 +124,7 @@ bool zy_shadowed(const struct zy_job *job, char *ret_name, size_t size)
     while (!found && (got = syscall(SYS_getdents64, dir, buffer, sizeof buffer)) > 0) {
         for (long at = 0; at < got && !found;) {
             const struct dirent64_kernel *d = (const void *)(buffer + at);
-            found = hides(d->name);
+            found = hides(d->name, modules);
             if (found)
                 wf_fmt(ret_name, size, "%s", d->name);
             at += d->reclen;

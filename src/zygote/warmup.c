@@ -129,14 +129,50 @@ static int call_none(PyObject *space, const char *function, PyObject *arg)
     return done ? 0 : -1;
 }
 
-/* What python itself imports for this way of naming a program, before any of the program's own imports. */
-static const char *mode_module(void)
+static int load(PyObject *space, const char *module)
+{
+    PyObject *name = PyUnicode_FromString(module);
+    int failed = name == NULL || call_none(space, "load", name) < 0;
+    Py_XDECREF(name);
+    return failed ? -1 : 0;
+}
+
+/* 3.13 imports linecache for -c. It is imported here too, but kept aside: scripts share this zygote, and must not find it in
+ * sys.modules. */
+static int hide_linecache(PyObject *space)
+{
+    PyObject *before = PyDict_Copy(zp.modules), *key, *value;
+    zp.hidden = PyDict_New();
+    if (before == NULL || zp.hidden == NULL || load(space, "linecache") < 0)
+        return -1;
+    int failed = 0;
+    for (Py_ssize_t at = 0; PyDict_Next(zp.modules, &at, &key, &value);)
+        if (PyDict_GetItemWithError(before, key) == NULL)
+            failed |= PyDict_SetItem(zp.hidden, key, value);
+    for (Py_ssize_t at = 0; PyDict_Next(zp.hidden, &at, &key, &value);)
+        failed |= PyDict_DelItem(zp.modules, key);
+    Py_DECREF(before);
+    return failed ? -1 : 0;
+}
+
+/* What python itself imports for this way of naming a program, before any of the program's own imports; -m is part of the
+ * context key. */
+static int load_for_mode(PyObject *space)
 {
     if (zy.request.mode == WF_MODE_MODULE)
-        return "runpy";
-    if (zy.request.mode == WF_MODE_COMMAND && zp.minor >= 13)
-        return "linecache";
-    return NULL;
+        return load(space, "runpy");
+    return zp.minor >= 13 ? hide_linecache(space) : 0;
+}
+
+/* warmup.py needs os, which python -S does not load: a program must not find what it brought. */
+static void forget_own_imports(void)
+{
+    PyObject *names = zy.request.mode == WF_MODE_MODULE ? NULL : PyDict_Keys(zp.modules);
+    for (Py_ssize_t i = 0; names != NULL && i < PyList_Size(names); i++)
+        if (PyDict_GetItemWithError(zp.bare_modules, PyList_GetItem(names, i)) == NULL)
+            PyDict_DelItem(zp.modules, PyList_GetItem(names, i));
+    Py_XDECREF(names);
+    PyErr_Clear();
 }
 
 int zy_warmup_base(struct wf_err *err)
@@ -148,13 +184,11 @@ int zy_warmup_base(struct wf_err *err)
         return -1;
     if (call_none(space, "record", NULL) < 0)
         return python_failed(err, "warmup.record");
-    const char *module = mode_module();
-    PyObject *name = module ? PyUnicode_FromString(module) : NULL;
-    if (name != NULL && call_none(space, "load", name) < 0)
-        return python_failed(err, module);
-    Py_XDECREF(name);
+    if (load_for_mode(space) < 0)
+        return python_failed(err, "runpy or linecache");
     if (watch_all(space, err) < 0)
         return -1;
+    forget_own_imports();
     return settle(space, err);
 }
 

@@ -193,9 +193,20 @@ static bool take(unsigned slot)
     return true;
 }
 
-/* Random generators that would otherwise be the same in every worker. `random` reseeds itself after a fork. */
+/* What would otherwise be the same secret or sequence in every worker. `random` reseeds itself after a fork; `uuid`,
+ * `secrets` and `tempfile` ask the system. */
 static void reseed(void)
 {
+    unsigned char secret[32];
+    PyObject *process = zp_get(zp.modules, "multiprocessing.process");
+    if (process != NULL && getentropy(secret, sizeof secret) == 0) {
+        PyObject *current = PyObject_CallMethod(process, "current_process", NULL);
+        PyObject *key = PyBytes_FromStringAndSize((const char *)secret, sizeof secret);
+        if (current == NULL || key == NULL || PyObject_SetAttrString(current, "authkey", key) < 0)
+            PyErr_Clear();
+        Py_XDECREF(current);
+        Py_XDECREF(key);
+    }
     PyObject *mtrand = zp_get(zp.modules, "numpy.random.mtrand");
     PyObject *done = mtrand ? PyObject_CallMethod(mtrand, "seed", NULL) : NULL;
     Py_XDECREF(done);

@@ -75,6 +75,7 @@ struct zygote {
     unsigned target;           /* standbys wanted */
     bool fork_failing, ready_told, stats_due;
     char version[32];          /* of python */
+    uint64_t route_ino[2];     /* of the run socket's and the .ctl's entries in the runtime directory */
     unsigned early_deaths;     /* of standbys, in a row */
     unsigned long long served_told;
     pid_t zygote_pid;
@@ -150,9 +151,6 @@ void zy_forget_path(const struct zy_job *job);
 
 /* suit.c: 0, or an enum wf_reason with text. Touches nothing. */
 unsigned zy_suits(struct zy_job *job, struct wf_err *err);
-/* After set-up of directory and path: does a file beside the script hide something preloaded? */
-bool zy_shadowed(const struct zy_job *job, char *ret_name, size_t size);
-
 /* setup.c: makes this process the caller's. 0, or an enum wf_reason with text. */
 unsigned zy_setup(struct zy_job *job, struct wf_err *err);
 /* The step for the environment alone: C's environ is job->envp then, and os.environ the same. */

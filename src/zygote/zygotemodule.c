@@ -160,6 +160,8 @@ static PyObject *serve(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
     (void)self, (void)args, (void)nargs;
     struct wf_err err = {0};
+    if (strncmp(Py_GetVersion(), "3.10.", 5) == 0 || strncmp(Py_GetVersion(), "3.11.", 5) == 0)
+        Py_LeaveRecursiveCall(); /* calling us took one level, which programs must have (3.12: counted apart) */
     int failed = start_base(&err) < 0 || open_routes(&err) < 0;
     for (;;) {
         if (failed) {
