@@ -102,7 +102,7 @@ class Process:
         warm = procs.comm(self.pid) == "warmpy"
         self.popen.wait()
         for thread in self.threads:
-            thread.join(timeout)
+            thread.join(0.1 if hung else timeout)
             hung = hung or thread.is_alive()
         for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None and not hung:
@@ -325,8 +325,8 @@ class Warm:
                 procs.kill([process.pid])
                 try:
                     process.finish(10)
-                except AssertionError:
-                    pass
+                except (AssertionError, ChildProcessError):
+                    pass  # it is said already; this is only to tidy up
         if check:
             wrong += self.stop()
         left = procs.wait_gone(procs.belonging_to(self.dir), 10 if check else 0)

@@ -150,9 +150,11 @@ def test_broken_pipe(shared, program):
         ends.append(broken)
         return {"stdout": broken}
 
-    shared.same_as(lambda: ["-c", program], True, how)
-    for fd in ends:
-        os.close(fd)
+    try:
+        shared.same_as(lambda: ["-c", program], True, how)
+    finally:
+        for fd in ends:
+            os.close(fd)
 
 
 def test_reader_that_leaves_early(shared):
