@@ -70,7 +70,9 @@ static char *read_to_end(int fd, size_t max, size_t *ret_size) {
     struct stat st;
     size_t room = 4096, size = 0;
     if (fstat(fd, &st) == 0 && st.st_size > 0)
-        room = (size_t)st.st_size < max ? (size_t)st.st_size : max;
+        room = (size_t)st.st_size;
+    if (room > max)
+        room = max;
     char *data = NULL;
     for (;;) {
         char *grown = realloc(data,
