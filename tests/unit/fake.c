@@ -20,8 +20,8 @@ __attribute__((constructor)) static void pretend_python(void) {
         _exit(FAKE_PYTHON_STATUS);
 }
 
-/* A test's texts live as long as its process; from here the leak checker sees them, also when a call
- * is set up twice. */
+/* A test's texts live as long as its process; from here the leak checker sees them, also when a
+ * call is set up twice. */
 static char *kept[256] __attribute__((used));
 static unsigned kept_count;
 
