@@ -338,10 +338,11 @@ class Warm:
             wrong += [f"left in the runtime directory: {name}" for name in sorted(files)]
         if "Sanitizer" in self.log() or "Assertion" in self.log():
             wrong.append(self.log()[-6000:])
+        log = self.log()
         shutil.rmtree(self.dir, ignore_errors=True)
         leaked = {fd: name for fd, name in procs.open_fds().items() if fd not in self.fds_before}
         wrong += [f"leaked in the test itself: {fd} {name}" for fd, name in leaked.items()]
-        assert not (check and not STANDIN and wrong), "\n".join(wrong)
+        assert not (check and not STANDIN and wrong), "\n".join(wrong) + f"\nlog: {log[-3000:]}"
 
 
 def compare(want, got):

@@ -115,11 +115,13 @@ class Listener:
 
 
 def connect(path, timeout=15):
+    """A connection; a full backlog is waited for (a non-blocking connect would fail at once)."""
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(timeout)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", timeout, 0))
     try:
         sock.connect(path)
     except BaseException:
         sock.close()
         raise
+    sock.settimeout(timeout)
     return sock

@@ -120,7 +120,7 @@ def test_nothing_of_warmfork_in_the_environment(shared):
     """What the zygote needed (LD_PRELOAD, GLIBC_TUNABLES) is not to be seen, and what the caller set stays."""
     names = "import os; print({k: v for k, v in os.environ.items() if k[:3] in ('LD_', 'GLI', 'MAL', 'WAR')})"
     shared.same(["-c", names])
-    maps = "print(sorted({l.split()[5] for l in open('/proc/self/maps') if '_getenv' in l}))"
+    maps = "print(sorted({l.split()[5] for l in open('/proc/self/maps') if '_observe' in l}))"
     shared.same(["-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])", names])
     shared.same(["-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])", maps])
     shared.same(["-c", names], env={"GLIBC_TUNABLES": "glibc.malloc.check=0"}, warm=None)

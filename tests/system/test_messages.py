@@ -79,27 +79,34 @@ def broken_messages(data, nfds):
     yield "text", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 0
     yield "zero payload", data[:16] + bytes(size), nfds
     yield "two at once", data + data, nfds
-    numbers = random.Random(4)
-    for i in range(60):
-        changed = bytearray(data)
-        for _ in range(numbers.randint(1, 4)):
-            changed[numbers.randrange(16, len(data))] = numbers.randrange(256)
-        yield f"random bytes {i}", bytes(changed), nfds
     for at in range(16, min(len(data) - 4, 1200), 37):
         yield f"huge number at {at}", data[:at] + b"\xff\xff\xff\xff" + data[at + 4:], nfds
         yield f"cut to {at}", reheader(data[:at], size=at - 16), nfds
 
 
-def assault(path, data, nfds):
-    """Sends each broken message, holding some connections open until the end."""
+def changed_messages(data, nfds):
+    """The message with some bytes of its payload changed: many of them are perfectly valid requests."""
+    numbers = random.Random(4)
+    for i in range(150):
+        changed = bytearray(data)
+        for _ in range(numbers.randint(1, 4)):
+            changed[numbers.randrange(16, len(data))] = numbers.randrange(256)
+        yield f"random bytes {i}", bytes(changed), nfds
+
+
+def assault(path, messages, may_go=False):
+    """Sends each of the messages, holding some connections open until the end. `may_go`: the listener may have good
+    reason to go away (a daemon makes way for a caller with higher limits)."""
     null = os.open("/dev/null", os.O_RDWR)
     root = os.open("/", os.O_PATH)
     held = []
     try:
-        for what, bytes_, count in broken_messages(data, nfds):
+        for what, bytes_, count in messages:
             try:
                 sock = peers.connect(path)
             except (ConnectionRefusedError, FileNotFoundError) as error:
+                if may_go:
+                    continue
                 raise AssertionError(f"gone before {what!r}: {error}") from error
             fds = ([null] * 3 + [root] + [null] * 300)[:count]
             if bytes_:
@@ -120,17 +127,28 @@ def test_daemon_socket(warm):
     data, nfds = capture(warm, "warm")
     warm.ready()
     pid = warm.daemons()
-    for _ in assault(f"{warm.rundir}/daemon.sock", data, nfds):
+    for _ in assault(f"{warm.rundir}/daemon.sock", broken_messages(data, nfds)):
         assert warm.daemons() == pid and warm.status()["daemon"]["pid"] == pid[0]
         warm.same(["-B", "-c", "print('all well')"])
     assert warm.daemons() == pid
+
+
+def test_daemon_socket_and_changed_requests(warm):
+    """Whatever the daemon makes of them, programs run, and it is there when it is needed."""
+    data, nfds = capture(warm, "warm")
+    warm.ready()
+    for _ in assault(f"{warm.rundir}/daemon.sock", changed_messages(data, nfds), may_go=True):
+        for i in range(5):
+            result = warm.run(["-c", f"print({i})"])
+            assert (result.out, result.err, result.status) == (b"%d\n" % i, b"", 0)
+    warm.ready(options=["-B"])
 
 
 def test_run_socket(warm):
     data, nfds = capture(warm, "run")
     warm.ready()
     zygotes = warm.zygotes()
-    for _ in assault(routes(warm)[0], data, nfds):
+    for _ in assault(routes(warm)[0], [*broken_messages(data, nfds), *changed_messages(data, nfds)]):
         for i in range(5):
             result = warm.run(["-c", f"print({i})"])
             assert (result.out, result.err, result.status) == (b"%d\n" % i, b"", 0)
@@ -142,7 +160,7 @@ def test_control_socket(warm):
     data, nfds = capture(warm, "run")
     warm.ready()
     zygotes = warm.zygotes()
-    for _ in assault(routes(warm, ".ctl")[0], data, nfds):
+    for _ in assault(routes(warm, ".ctl")[0], [*broken_messages(data, nfds), *changed_messages(data, nfds)]):
         warm.ready()
     assert warm.zygotes() == zygotes
 

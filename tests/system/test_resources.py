@@ -221,8 +221,10 @@ def test_fork_that_fails_in_the_zygote(warm, unprivileged):
         for path in (warm.dir, warm.home, warm.work):
             os.chown(path, *warm.identity)
     warm.ready()
-    for pid in [*warm.zygotes(), *warm.daemons()]:
-        resource.prlimit(pid, resource.RLIMIT_NPROC, (1, 1))
+    lower = "import resource, sys\nfor pid in sys.argv[1:]: resource.prlimit(int(pid), resource.RLIMIT_NPROC, (1, 1))"
+    pids = map(str, [*warm.zygotes(), *warm.daemons()])
+    lowered = warm.run_python(["-c", lower, *pids])
+    assert lowered.status == 0, lowered
     for i in range(12):
         result = warm.run(["-c", f"print({i})"])
         assert (result.out, result.err, result.status) == (b"%d\n" % i, b"", 0)
