@@ -63,9 +63,48 @@ def recorded(original):
     return list(_asked)
 
 
+_touched = set()  # what an import asked about the program that there is not yet
+
+
+class _Argv(list):
+    """Stands in for sys.argv and sys.orig_argv: an import that looks at them cannot be made ahead."""
+
+    def _note(name):
+        method = getattr(list, name)
+
+        def noted(self, *args):
+            _touched.add("the command line")
+            return method(self, *args)
+
+        return noted
+
+    for _name in ("__getitem__", "__iter__", "__len__", "__contains__", "__eq__", "__repr__", "copy", "index", "pop"):
+        locals()[_name] = _note(_name)
+    del _name, _note
+    __hash__ = None
+
+
+class _Main(type(sys)):
+    """Stands in for __main__."""
+
+    def __getattribute__(self, name):
+        _touched.add("__main__")
+        return super().__getattribute__(name)
+
+
 def load(name):
-    """Imports a module by its dotted name."""
-    __import__(name)
+    """Imports a module by its dotted name. Returns what it looked at and must not have, or None."""
+    main, argv, orig_argv = sys.modules["__main__"], sys.argv, sys.orig_argv
+    sys.argv, sys.orig_argv, sys.modules["__main__"] = _Argv(argv), _Argv(orig_argv), _Main("__main__")
+    watched = sys.argv
+    _touched.clear()
+    try:
+        __import__(name)
+    finally:
+        if sys.argv is not watched:
+            _touched.add("the command line")
+        sys.argv, sys.orig_argv, sys.modules["__main__"] = argv, orig_argv, main
+    return ", ".join(sorted(_touched)).encode() or None
 
 
 def init(path):
@@ -85,16 +124,29 @@ def init(path):
         sys.argv = saved
 
 
+def _file_of(module):
+    file = getattr(module, "__file__", None)
+    return os.path.abspath(file) if isinstance(file, str) else None
+
+
+def files():
+    """The files of all modules."""
+    return [os.fsencode(f) for f in map(_file_of, list(sys.modules.values())) if f]
+
+
 def directories():
-    """Where what is loaded came from, and where imports look."""
+    """Where imports looked or would look: of what is loaded, of sys.path, and the user's site-packages to be."""
     found = {}
     for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if isinstance(file, str):
-            found[os.path.dirname(os.path.abspath(file))] = True
+        file = _file_of(module)
+        if file:
+            found[os.path.dirname(file)] = True
     for entry in sys.path:
         if entry:
             found[os.path.abspath(entry)] = True
+    site = sys.modules.get("site")
+    if getattr(site, "ENABLE_USER_SITE", None) is not False and getattr(site, "USER_SITE", None):
+        found[site.USER_SITE] = True
     return [os.fsencode(path) for path in found]
 
 

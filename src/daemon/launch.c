@@ -59,7 +59,7 @@ static int plan_environment(struct daemon *d, struct plan *p, char **strings, ui
         else
             p->envp[kept++] = strings[i];
     }
-    wf_fmt(hook, sizeof hook, "%s/_getenv.so", d->libdir);
+    wf_fmt(hook, sizeof hook, "%s/_observe.so", d->libdir);
     if (access(hook, R_OK) < 0 || strpbrk(hook, " :")) {
         wf_log(WF_LOG_WARN, "%s cannot be used: variables that C code consults are not recorded",
                hook);

@@ -14,6 +14,7 @@ struct input {
 static struct {
     struct input *table; /* open addressing, a power of two */
     unsigned room, count, present;
+    bool all; /* the environment was looked at as a whole */
 } inputs;
 
 static unsigned hash_name(const char *name, size_t size)
@@ -67,26 +68,45 @@ void zy_inputs_add(const char *name, size_t size)
 
 int zy_inputs_collect(bool starting, struct wf_err *err)
 {
-    size_t (*get)(const char **);
-    *(void **)&get = dlsym(RTLD_DEFAULT, "wf_getenv_names");
-    const int *full = dlsym(RTLD_DEFAULT, "wf_getenv_full");
-    if (get == NULL || full == NULL)
-        return wf_err_msg(err, "dlsym wf_getenv_names: the preloaded _getenv.so is not active in this "
-                               "interpreter (statically linked?), so consulted variables cannot be known");
-    if (*full)
-        return wf_err_msg(err, "more consulted environment variables than _getenv.so can note");
     const char *names;
-    size_t size = get(&names);
+    size_t size;
+    if (zy_observed(ZY_OBSERVED_VARIABLES, &names, &size, err) < 0)
+        return -1;
     for (size_t at = 0; at < size; at += strlen(names + at) + 1)
         if (!starting || strcmp(names + at, "PATH") != 0)
             zy_inputs_add(names + at, strlen(names + at));
     return 0;
 }
 
-void zy_inputs_record(bool on)
+void zy_inputs_all(void)
+{
+    inputs.all = true;
+}
+
+int zy_observed(enum zy_observed kind, const char **ret_strings, size_t *ret_size, struct wf_err *err)
+{
+    size_t (*get)(int, const char **);
+    *(void **)&get = dlsym(RTLD_DEFAULT, "wf_observe_strings");
+    const int *full = dlsym(RTLD_DEFAULT, "wf_observe_full");
+    if (get == NULL || full == NULL)
+        return wf_err_msg(err, "dlsym wf_observe_strings: the preloaded _observe.so is not active in this "
+                               "interpreter (statically linked?), so its inputs cannot be known");
+    if (*full)
+        return wf_err_msg(err, "warming up consulted more variables or files than _observe.so can note");
+    *ret_size = get((int)kind, ret_strings);
+    return 0;
+}
+
+unsigned zy_observed_calls(const char *symbol)
+{
+    const atomic_uint *count = dlsym(RTLD_DEFAULT, symbol);
+    return count ? atomic_load(count) : 0;
+}
+
+void zy_observe(bool on)
 {
     void (*record)(int);
-    *(void **)&record = dlsym(RTLD_DEFAULT, "wf_getenv_record");
+    *(void **)&record = dlsym(RTLD_DEFAULT, "wf_observe_record");
     if (record != NULL)
         record(on);
 }
@@ -140,6 +160,10 @@ bool zy_inputs_match(const struct wf_request *request, const char **ret_name)
 {
     if (zy_inputs_same_environment(request))
         return true;
+    if (inputs.all) {
+        *ret_name = "the environment, looked at as a whole at warm-up,";
+        return false;
+    }
     const char *s = (const char *)request->strings.data;
     unsigned found = 0;
     for (uint32_t i = 0; i < request->argc; i++)

@@ -100,14 +100,21 @@ static bool audit_failed(struct zy_job *job, int result)
  * already, or a file beside the program would have been imported instead. */
 static void reveal_linecache(struct zy_job *job)
 {
-    char name[256];
+    char name[PATH_MAX];
     PyObject *key, *value;
     if (zp.hidden == NULL || zp_get(zp.modules, "linecache") != NULL)
         return;
     for (Py_ssize_t at = 0; PyDict_Next(zp.hidden, &at, &key, &value);)
         if (PyDict_GetItemWithError(zp.modules, key) != NULL)
             return;
-    if (!zy_shadowed(job, zp.hidden, name, sizeof name) && PyDict_Update(zp.modules, zp.hidden) < 0)
+    if (zy_shadowed(job, zp.hidden, name, sizeof name))
+        return;
+    /* Importing it would have looked into the program's directory first, and left an importer for that. */
+    PyObject *path0 = job->has_path0 ? PyUnicode_DecodeFSDefault(getcwd(name, sizeof name) ? name : "") : NULL;
+    PyObject *importer = path0 ? PyImport_GetImporter(path0) : NULL;
+    Py_XDECREF(path0);
+    Py_XDECREF(importer);
+    if (PyDict_Update(zp.modules, zp.hidden) < 0)
         PyErr_Clear();
 }
 

@@ -140,6 +140,19 @@ int zy_setup_environment(struct zy_job *job, struct wf_err *err)
     return 0;
 }
 
+/* multiprocessing.process.ORIGINAL_DIR: the directory that the program was in when it imported that. */
+static int step_noted_directory(struct wf_err *err)
+{
+    char cwd[PATH_MAX];
+    PyObject *process = zp_get(zp.modules, "multiprocessing.process");
+    if (process == NULL)
+        return 0;
+    PyObject *dir = getcwd(cwd, sizeof cwd) ? PyUnicode_DecodeFSDefault(cwd) : (Py_INCREF(Py_None), Py_None);
+    int failed = dir == NULL || PyObject_SetAttrString(process, "ORIGINAL_DIR", dir) < 0;
+    Py_XDECREF(dir);
+    return failed ? python_error(err, "multiprocessing.process.ORIGINAL_DIR") : 0;
+}
+
 static int set_list(const char *name, PyObject *list)
 {
     int failed = list == NULL || PyErr_Occurred() || PyDict_SetItemString(zp.sys_dict, name, list) < 0;
@@ -226,8 +239,13 @@ static int step_signals(const struct zy_job *job, struct wf_err *err)
     uint64_t ignored = job->request.sig_ignored;
     for (int sig = 1; sig < 65 && ignored >> (sig - 1); sig++) {
         if (!((ignored >> (sig - 1)) & 1) || sig == SIGPIPE || sig == SIGXFSZ || sig == SIGKILL ||
-            sig == SIGSTOP || (sig >= 32 && sig < SIGRTMIN))
+            sig == SIGSTOP)
             continue;
+        if (sig >= 32 && sig < SIGRTMIN) { /* libc's own: it lets nobody touch them, but they can be inherited so */
+            const unsigned long action[4] = {(unsigned long)SIG_IGN};
+            syscall(SYS_rt_sigaction, sig, action, NULL, sizeof ignored);
+            continue;
+        }
         PyObject *done = PyObject_CallFunction(zp.signal_signal, "iO", sig, zp.sig_ign);
         if (done == NULL)
             return python_error(err, "signal.signal");
@@ -246,7 +264,8 @@ unsigned zy_setup(struct zy_job *job, struct wf_err *err)
         return WF_WHY_SETUP;
     if (!job->rehearsal && step_identity(job, err) < 0)
         return WF_WHY_SETUP;
-    if (zy_setup_environment(job, err) < 0 || step_arguments(job, err) < 0 || step_path(job, err) < 0)
+    if (zy_setup_environment(job, err) < 0 || step_arguments(job, err) < 0 || step_path(job, err) < 0 ||
+        step_noted_directory(err) < 0)
         return WF_WHY_SETUP;
     if (PyDict_Size(zp.modules) > PyDict_Size(zp.bare_modules) &&
         zy_shadowed(job, zp.modules, name, sizeof name))

@@ -5,17 +5,15 @@
 
 #include "base/io.h"
 
-#include <dirent.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -77,6 +75,8 @@ static int for_each_bytes(PyObject *list, int (*each)(const char *, size_t, stru
 static int add_input(const char *name, size_t size, struct wf_err *err)
 {
     (void)err;
+    if (size == 1 && name[0] == '*') /* os.environ was walked through */
+        zy_inputs_all();
     zy_inputs_add(name, size);
     return 0;
 }
@@ -87,15 +87,75 @@ static int add_watch(const char *path, size_t size, struct wf_err *err)
     return zy_watch_dir(path, err);
 }
 
+/* A file that changed after warming up began may have been read before that: this zygote must not serve. Kernel time stamps are
+ * some milliseconds coarse. */
+static int check_unchanged(const char *path, struct wf_err *err)
+{
+    struct stat st;
+    if (stat(path, &st) < 0)
+        return 0;
+    long long changed = st.st_ctim.tv_sec * 1000000LL + st.st_ctim.tv_nsec / 1000;
+    if (changed < zy.warming_since_us - 20000)
+        return 0;
+    zy.failed_why = WF_WHY_STALE;
+    return wf_err_msg(err, "%s changed while it was being loaded", path);
+}
+
+static int add_file(const char *path, size_t size, struct wf_err *err)
+{
+    (void)size;
+    return zy_watch_file(path, err) < 0 ? -1 : check_unchanged(path, err);
+}
+
+static int watch_list(PyObject *space, const char *function, int (*each)(const char *, size_t, struct wf_err *),
+                      struct wf_err *err)
+{
+    PyObject *list = PyObject_CallFunctionObjArgs(zp_get(space, function), NULL);
+    int failed = list == NULL ? python_failed(err, function) : for_each_bytes(list, each, err);
+    Py_XDECREF(list);
+    return failed;
+}
+
+/* Files that were opened, by whatever code. Who read a process's environment from /proc looked at all of it. */
+static int watch_observed(struct wf_err *err)
+{
+    const char *names;
+    size_t size;
+    if (zy_observed(ZY_OBSERVED_FILES, &names, &size, err) < 0)
+        return -1;
+    for (size_t at = 0; at < size; at += strlen(names + at) + 1) {
+        if (strncmp(names + at, "/proc/", 6) == 0 && strstr(names + at, "/environ") != NULL)
+            zy_inputs_all();
+        if (names[at] == '/' && strncmp(names + at, "/proc/", 6) != 0 && add_file(names + at, 0, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int watch_all(PyObject *space, struct wf_err *err)
 {
-    zy.watch = wf_move_fd(inotify_init1(IN_NONBLOCK | IN_CLOEXEC), ZY_FD_BASE);
-    if (zy.watch < 0)
-        return wf_err_sys(err, "inotify_init1", "files that were loaded");
-    PyObject *dirs = PyObject_CallFunctionObjArgs(zp_get(space, "directories"), NULL);
-    int failed = dirs == NULL ? python_failed(err, "warmup.directories") : for_each_bytes(dirs, add_watch, err);
-    Py_XDECREF(dirs);
-    return failed;
+    zy_observe(false); /* what follows is our own looking */
+    if (zy_watch_init(err) < 0 || watch_list(space, "directories", add_watch, err) < 0 ||
+        watch_list(space, "files", add_file, err) < 0)
+        return -1;
+    return watch_observed(err);
+}
+
+static long long realtime_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return t.tv_sec * 1000000LL + t.tv_nsec / 1000;
+}
+
+/* When this process was exec'd, from its start time in /proc: the interpreter has read files since. */
+static long long started_us(void)
+{
+    struct timespec boot;
+    clock_gettime(CLOCK_BOOTTIME, &boot);
+    long long ticks = (long long)zy_own_start_time();
+    long long age = boot.tv_sec * 1000000LL + boot.tv_nsec / 1000 - ticks * (1000000 / sysconf(_SC_CLK_TCK));
+    return realtime_us() - age;
 }
 
 static int note_names(PyObject *list, const char *what, struct wf_err *err)
@@ -111,7 +171,6 @@ static int settle(PyObject *space, struct wf_err *err)
     PyObject *names = PyObject_CallFunctionObjArgs(zp_get(space, "recorded"), zp.environ_data, NULL);
     if (note_names(names, "warmup.recorded", err) < 0 || zy_inputs_collect(zy.base, err) < 0)
         return -1;
-    zy_inputs_record(false);
     zy_inputs_bind(&zy.request);
     if (zy_changes_find(&zy.request, err) < 0)
         return -1;
@@ -177,6 +236,7 @@ static void forget_own_imports(void)
 
 int zy_warmup_base(struct wf_err *err)
 {
+    zy.warming_since_us = started_us();
     PyObject *space = load_namespace(err);
     if (space == NULL)
         return -1;
@@ -208,97 +268,12 @@ static int enter_environment(struct wf_err *err)
     return zy_setup_environment(&job, err);
 }
 
-static int task_count(char *ret_names, size_t size)
-{
-    DIR *dir = opendir("/proc/self/task");
-    int n = 0;
-    size_t used = 0;
-    ret_names[0] = '\0';
-    for (struct dirent *d; dir != NULL && (d = readdir(dir)) != NULL;) {
-        if (d->d_name[0] == '.')
-            continue;
-        n++;
-        char path[300], name[64];
-        wf_fmt(path, sizeof path, "/proc/self/task/%s/comm", d->d_name);
-        int fd = atoi(d->d_name) == getpid() ? -1 : open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t got = fd < 0 ? 0 : read(fd, name, sizeof name - 1);
-        wf_close(&fd);
-        if (got > 1 && used < size)
-            used += wf_fmt(ret_names + used, size - used, " %.*s", (int)got - 1, name);
-    }
-    if (dir != NULL)
-        closedir(dir);
-    return n;
-}
-
-/* Threads that end at a fork (OpenBLAS has handlers that do so) are no hazard: a fork that does nothing tells. */
-static int threads_left(char *names, size_t size)
-{
-    pid_t pid = 0;
-    if (task_count(names, size) <= 1)
-        return 0;
-    switch (zy_fork(&pid, NULL)) {
-    case ZY_CHILD:
-        _exit(0);
-    case ZY_PARENT:
-        waitpid(pid, NULL, 0);
-        break;
-    case ZY_FORK_FAILED:
-        break;
-    }
-    return task_count(names, size) - 1;
-}
-
-/* A descriptor that cannot be shared by independent programs. */
-static bool bad_descriptor(char *ret_what, size_t size)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    bool bad = false;
-    for (struct dirent *d; dir != NULL && !bad && (d = readdir(dir)) != NULL;) {
-        char target[128];
-        int fd = atoi(d->d_name);
-        ssize_t n = readlinkat(dirfd(dir), d->d_name, target, sizeof target - 1);
-        if (n <= 0 || fd < 3 || fd >= ZY_FD_BASE || fd == dirfd(dir))
-            continue;
-        target[n] = '\0';
-        bad = target[0] != '/'; /* socket:, pipe:, anon_inode: */
-        if (bad)
-            wf_fmt(ret_what, size, "%s", target);
-    }
-    if (dir != NULL)
-        closedir(dir);
-    return bad;
-}
-
-/* Why what was just imported must not be preloaded; false when there is no reason. */
-static bool impure(int output, char *reason, size_t size)
-{
-    char what[160];
-    struct stat st;
-    siginfo_t info = {0};
-    PyObject *flushed = PyObject_CallMethod(zp_get(zp.sys_dict, "stdout"), "flush", NULL);
-    Py_XDECREF(flushed);
-    PyErr_Clear();
-    fflush(NULL);
-    int threads;
-    if (output >= 0 && fstat(output, &st) == 0 && st.st_size > 0)
-        wf_fmt(reason, size, "wrote %ld bytes to stdout or stderr when imported", (long)st.st_size);
-    else if ((threads = threads_left(what, sizeof what)) > 0)
-        wf_fmt(reason, size, "left %d thread(s) running, and a fork would lose them:%s", threads, what);
-    else if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0)
-        wf_fmt(reason, size, "left a child process");
-    else if (bad_descriptor(what, sizeof what))
-        wf_fmt(reason, size, "left a descriptor open that programs cannot share: %s", what);
-    else
-        return false;
-    return true;
-}
-
 struct attempt {
     char *module[MAX_MODULES];
     unsigned count;
     int tell;   /* write end of a pipe to the process that keeps count */
     int output; /* memfd on 1 and 2 */
+    int input;  /* memfd on 0: its position tells whether it was read */
 };
 
 /* What an attempt says of itself: one atomic write each. */
@@ -314,6 +289,28 @@ static void say(const struct attempt *a, const struct word *w)
         _exit(1);
 }
 
+/* Imports one module. False with the reason when it must not be preloaded. */
+static bool import_one(const struct attempt *a, PyObject *space, const char *module, char *reason, size_t size)
+{
+    struct wf_err err;
+    struct zy_print *before = zy_print_take(a->output, a->input, &err);
+    PyObject *name = PyUnicode_DecodeFSDefault(module);
+    PyObject *looked = before && name ? PyObject_CallFunctionObjArgs(zp_get(space, "load"), name, NULL) : NULL;
+    Py_XDECREF(name);
+    bool good = false;
+    if (before == NULL)
+        wf_fmt(reason, size, "%s", err.text);
+    else if (looked == NULL)
+        zp_error_text(reason, size);
+    else if (looked != Py_None)
+        wf_fmt(reason, size, "looked at %s", PyBytes_AsString(looked));
+    else
+        good = !zy_print_differs(before, reason, size);
+    Py_XDECREF(looked);
+    free(before);
+    return good;
+}
+
 /* In the attempt's own process: imports everything, or says which module must not be and ends. */
 static void import_all(const struct attempt *a, PyObject *space)
 {
@@ -321,12 +318,7 @@ static void import_all(const struct attempt *a, PyObject *space)
     for (w.index = 0; w.index < a->count; w.index++) {
         w.kind = WORD_TRYING; /* should the import kill us, this is our last word */
         say(a, &w);
-        PyObject *name = PyUnicode_DecodeFSDefault(a->module[w.index]);
-        bool failed = name == NULL || call_none(space, "load", name) < 0;
-        if (failed)
-            zp_error_text(w.reason, sizeof w.reason);
-        Py_XDECREF(name);
-        if (failed || impure(a->output, w.reason, sizeof w.reason)) {
+        if (!import_one(a, space, a->module[w.index], w.reason, sizeof w.reason)) {
             w.kind = WORD_BAD;
             say(a, &w);
             _exit(1);
@@ -405,6 +397,7 @@ static int attempt_until_clean(struct attempt *a, PyObject *space, struct wf_err
         case ZY_CHILD:
             wf_close(&pair[0]);
             zy.zygote_pid = getpid();
+            put_on(a->input, 0);
             put_on(a->output, 1);
             put_on(a->output, 2);
             import_all(a, space);
@@ -434,23 +427,27 @@ static void tell_output(int output)
     zy_tell(WF_NOTE, 0, text);
 }
 
-static int run_init(PyObject *space, int output, struct wf_err *err)
+static int run_init(PyObject *space, const struct attempt *a, struct wf_err *err)
 {
-    char path[4096];
+    char path[4096], reason[400];
     if (zy.request.init.size == 0)
         return 0;
     wf_fmt(path, sizeof path, "%.*s", (int)zy.request.init.size, (const char *)zy.request.init.data);
     PyObject *name = PyUnicode_DecodeFSDefault(path);
     int failed = name == NULL || call_none(space, "init", name) < 0;
     Py_XDECREF(name);
-    char what[256], reason[400];
     if (failed)
-        zp_error_text(what, sizeof what);
-    impure(-1, reason, sizeof reason); /* flushes */
-    tell_output(output);
+        zp_error_text(reason, sizeof reason);
+    /* It may do what a preload must not, for it says so by being one; but not leave behind what a fork would lose. */
+    struct zy_print *now = failed ? NULL : zy_print_take(-1, -1, err);
+    if (!failed && (now == NULL || zy_print_differs(now, reason, sizeof reason)))
+        failed = 1;
+    free(now);
+    PyObject *flushed = PyObject_CallMethod(zp_get(zp.sys_dict, "stdout"), "flush", NULL);
+    Py_XDECREF(flushed);
+    PyErr_Clear();
+    tell_output(a->output);
     if (failed)
-        return wf_err_msg(err, "init %s: %s", path, what);
-    if (impure(-1, reason, sizeof reason))
         return wf_err_msg(err, "init %s: %s", path, reason);
     return zp_keep_main() < 0 ? python_failed(err, "__main__") : 0;
 }
@@ -465,18 +462,23 @@ static void quiet_streams(void)
 
 int zy_warmup_preload(struct wf_err *err)
 {
-    struct attempt a = {.tell = -1, .output = -1};
+    struct attempt a = {.tell = -1, .output = -1, .input = -1};
+    zy.warming_since_us = realtime_us();
     PyObject *space = load_namespace(err);
     if (space == NULL || enter_environment(err) < 0 || split_names(&a, err) < 0)
         return -1;
-    zy_inputs_record(true);
     a.output = wf_move_fd(memfd_create("warmfork-output", MFD_CLOEXEC), ZY_FD_BASE);
+    a.input = wf_move_fd(memfd_create("warmfork-input", MFD_CLOEXEC), ZY_FD_BASE);
+    if (a.output < 0 || a.input < 0 || wf_write_full(a.input, "\n", 1) < 0 || lseek(a.input, 0, SEEK_SET) < 0)
+        return wf_err_sys(err, "memfd_create", "to see what an import reads and writes");
+    zy_observe(true);
     if (call_none(space, "record", NULL) < 0)
         return python_failed(err, "warmup.record");
-    if (attempt_until_clean(&a, space, err) < 0 || run_init(space, a.output, err) < 0)
+    if (attempt_until_clean(&a, space, err) < 0 || run_init(space, &a, err) < 0)
         return -1;
     quiet_streams();
     wf_close(&a.output);
+    wf_close(&a.input);
     for (unsigned i = 0; i < a.count; i++)
         free(a.module[i]);
     if (watch_all(space, err) < 0)

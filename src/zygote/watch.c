@@ -4,9 +4,12 @@
  * there is no moment at which a changed file is not yet known. */
 #include "zygote/zygote.h"
 
+#include "base/io.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <unistd.h>
@@ -15,11 +18,89 @@
     (IN_MODIFY | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF |         \
      IN_MOVE_SELF | IN_ONLYDIR | IN_EXCL_UNLINK)
 
+/* Names of which any change matters, in watched directories. */
+static struct {
+    struct watched {
+        int wd;
+        char *name;
+    } * list;
+    unsigned count, room;
+    int *general; /* watch descriptors of directories that imports look in */
+    unsigned generals;
+} watched;
+
+int zy_watch_init(struct wf_err *err)
+{
+    wf_close(&zy.watch);
+    for (unsigned i = 0; i < watched.count; i++)
+        free(watched.list[i].name);
+    watched.count = watched.generals = 0;
+    zy.watch = wf_move_fd(inotify_init1(IN_NONBLOCK | IN_CLOEXEC), ZY_FD_BASE);
+    return zy.watch < 0 ? wf_err_sys(err, "inotify_init1", "files that were loaded") : 0;
+}
+
+static bool note_name(int wd, const char *name)
+{
+    for (unsigned i = watched.count; i-- > 0 && i + 64 > watched.count;) /* neighbours repeat, no more */
+        if (watched.list[i].wd == wd && strcmp(watched.list[i].name, name) == 0)
+            return true;
+    if (watched.count == watched.room) {
+        unsigned room = watched.room ? watched.room * 2 : 64;
+        struct watched *more = realloc(watched.list, room * sizeof *more);
+        if (more == NULL)
+            return false;
+        watched.list = more;
+        watched.room = room;
+    }
+    watched.list[watched.count] = (struct watched){wd, strdup(name)};
+    return watched.list[watched.count++].name != NULL;
+}
+
 int zy_watch_dir(const char *path, struct wf_err *err)
 {
-    if (inotify_add_watch(zy.watch, path, WATCH_MASK) >= 0 || errno == ENOENT || errno == ENOTDIR)
-        return 0; /* what is not there (python311.zip) loaded nothing */
-    return wf_err_sys(err, "inotify_add_watch", path);
+    int wd = inotify_add_watch(zy.watch, path, WATCH_MASK);
+    if (wd < 0 && (errno == ENOENT || errno == ENOTDIR))
+        return zy_watch_file(path, err); /* not there, or an archive */
+    if (wd < 0)
+        return wf_err_sys(err, "inotify_add_watch", path);
+    int *more = realloc(watched.general, (watched.generals + 1) * sizeof *more);
+    if (more == NULL)
+        return wf_err_sys(err, "malloc", path);
+    watched.general = more;
+    watched.general[watched.generals++] = wd;
+    return 0;
+}
+
+/* Watches `path` in its directory; where that is not there, the nearest ancestor for the next component. */
+static int watch_name(const char *path, struct wf_err *err)
+{
+    char dir[PATH_MAX];
+    wf_fmt(dir, sizeof dir, "%s", path);
+    for (;;) {
+        char *slash = strrchr(dir, '/');
+        if (slash == NULL || slash[1] == '\0')
+            return 0;
+        char name[NAME_MAX + 1];
+        wf_fmt(name, sizeof name, "%s", slash + 1);
+        *slash = '\0';
+        int wd = inotify_add_watch(zy.watch, dir[0] ? dir : "/", WATCH_MASK);
+        if (wd >= 0)
+            return note_name(wd, name) ? 0 : wf_err_sys(err, "malloc", path);
+        if (errno != ENOENT && errno != ENOTDIR && errno != EACCES)
+            return wf_err_sys(err, "inotify_add_watch", dir);
+    }
+}
+
+int zy_watch_file(const char *path, struct wf_err *err)
+{
+    char real[PATH_MAX];
+    if (path[0] != '/' || strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/sys/", 5) == 0)
+        return 0; /* the kernel's own word: not a file that is edited */
+    if (watch_name(path, err) < 0)
+        return -1;
+    if (realpath(path, real) != NULL && strcmp(real, path) != 0)
+        return watch_name(real, err);
+    return 0;
 }
 
 bool zy_watch_dirty(void)
@@ -29,11 +110,9 @@ bool zy_watch_dirty(void)
 }
 
 /* Could a change of this name change what an import finds? Caches, data and editors' files do not. */
-static bool matters(const struct inotify_event *e)
+static bool could_be_imported(const struct inotify_event *e)
 {
     static const char *const suffix[] = {".py", ".so", ".pth", ".zip", ".egg", ".egg-link", ".cfg"};
-    if (e->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_Q_OVERFLOW | IN_UNMOUNT))
-        return true;
     if (e->len == 0 || strcmp(e->name, "__pycache__") == 0)
         return false;
     if (e->mask & IN_ISDIR)
@@ -44,6 +123,19 @@ static bool matters(const struct inotify_event *e)
         if (size >= n && strcmp(e->name + size - n, suffix[i]) == 0)
             return true;
     }
+    return false;
+}
+
+static bool matters(const struct inotify_event *e)
+{
+    if (e->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_Q_OVERFLOW | IN_UNMOUNT))
+        return true;
+    for (unsigned i = 0; i < watched.count && e->len > 0; i++)
+        if (watched.list[i].wd == e->wd && strcmp(watched.list[i].name, e->name) == 0)
+            return true;
+    for (unsigned i = 0; i < watched.generals; i++)
+        if (watched.general[i] == e->wd)
+            return could_be_imported(e);
     return false;
 }
 

@@ -39,7 +39,7 @@ static void close_in_child(void)
     job.connection = -1;
 }
 
-static uint64_t own_start_time(void)
+uint64_t zy_own_start_time(void)
 {
     char text[1024];
     int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
@@ -242,7 +242,7 @@ static void become_standby(unsigned slot)
     wf_close(&zy.signals);
     for (unsigned i = 0; i < sizeof zy.ctl / sizeof *zy.ctl; i++)
         wf_close(&zy.ctl[i]);
-    zy.cookie = own_start_time();
+    zy.cookie = zy_own_start_time();
     atomic_store(&zy.shared->cookie[slot], zy.cookie);
     zy.own_pidfd = wf_move_fd((int)syscall(SYS_pidfd_open, zy.own_pid, 0), ZY_FD_BASE);
     pthread_atfork(NULL, NULL, close_in_child);

@@ -79,6 +79,8 @@ struct zygote {
     unsigned early_deaths;     /* of standbys, in a row */
     unsigned long long served_told;
     pid_t zygote_pid;
+    long long warming_since_us; /* CLOCK_REALTIME: files that changed since were perhaps read before that */
+    unsigned failed_why;        /* code for WF_FAILED */
 
     pid_t own_pid;             /* in a worker: */
     int own_pidfd;
@@ -149,6 +151,8 @@ struct zy_job {
 /* setup.c: takes back what finding a script's path left in sys.path and its caches. */
 void zy_forget_path(const struct zy_job *job);
 
+uint64_t zy_own_start_time(void); /* field 22 of /proc/self/stat */
+
 /* suit.c: 0, or an enum wf_reason with text. Touches nothing. */
 unsigned zy_suits(struct zy_job *job, struct wf_err *err);
 /* setup.c: makes this process the caller's. 0, or an enum wf_reason with text. */
@@ -185,20 +189,32 @@ void zy_heap_freeze(void);
 void zy_heap_worker(void);    /* after fork, in a worker: new memory is ordinary, collection as before */
 void zy_heap_candidate(void); /* after fork, in a candidate */
 
-/* inputs.c: environment variables consulted while warming up. */
-/* Names that C code asked for, from _getenv.so. `starting`: since python's start; it reads PATH then, to find itself
+/* inputs.c: what _observe.so noted, and the environment variables consulted while warming up. */
+enum zy_observed { ZY_OBSERVED_VARIABLES, ZY_OBSERVED_FILES, ZY_OBSERVED_WRITTEN };
+int zy_observed(enum zy_observed kind, const char **ret_strings, size_t *ret_size, struct wf_err *err);
+unsigned zy_observed_calls(const char *symbol); /* wf_observe_cwd, wf_observe_pid */
+void zy_observe(bool on);
+/* Variables that C code asked for. `starting`: since python's start; it reads PATH then, to find itself
  * when its name has no slash, which ours always has. */
 int zy_inputs_collect(bool starting, struct wf_err *err);
-void zy_inputs_record(bool on);
+void zy_inputs_all(void); /* every variable counts */
 void zy_inputs_add(const char *name, size_t size);
 void zy_inputs_bind(const struct wf_request *request);     /* fixes their values */
 bool zy_inputs_same_environment(const struct wf_request *request); /* byte for byte as at warm-up */
 bool zy_inputs_match(const struct wf_request *request, const char **ret_name);
 
 /* watch.c: files that what is loaded came from. */
-int zy_watch_dir(const char *path, struct wf_err *err);
+int zy_watch_init(struct wf_err *err);
+int zy_watch_dir(const char *path, struct wf_err *err);  /* anything in it that an import could find */
+int zy_watch_file(const char *path, struct wf_err *err); /* that name; what it links to; or its coming into being */
 bool zy_watch_dirty(void);                 /* something is queued: do not serve */
 const char *zy_watch_read(void);           /* drains; the name of a change that matters, or NULL */
+
+/* impure.c: what an import must not leave behind or ask for. */
+struct zy_print;
+struct zy_print *zy_print_take(int output, int input, struct wf_err *err); /* before; freed by `free` */
+/* Compares; true with the reason when what was imported must not be preloaded. */
+bool zy_print_differs(const struct zy_print *before, char *reason, size_t size);
 
 /* warmup.c */
 int zy_warmup_base(struct wf_err *err);    /* after boot: inputs and watches of the bare interpreter */

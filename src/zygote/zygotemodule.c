@@ -160,12 +160,11 @@ static PyObject *serve(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
     (void)self, (void)args, (void)nargs;
     struct wf_err err = {0};
-    if (strncmp(Py_GetVersion(), "3.10.", 5) == 0 || strncmp(Py_GetVersion(), "3.11.", 5) == 0)
-        Py_LeaveRecursiveCall(); /* calling us took one level, which programs must have (3.12: counted apart) */
+    Py_LeaveRecursiveCall(); /* calling us took one level, which programs must have */
     int failed = start_base(&err) < 0 || open_routes(&err) < 0;
     for (;;) {
         if (failed) {
-            zy_tell(WF_FAILED, 1, err.text);
+            zy_tell(WF_FAILED, zy.failed_why ? zy.failed_why : 100, err.text);
             _exit(1);
         }
         if (zy_loop())

@@ -1,0 +1,195 @@
+/* _observe.so: preloaded into a zygote from its very start, it notes what warming up depended on: which environment variables C
+ * code asked for, which files were read, whether something was written, whether the working directory or the process
+ * id was asked for. The zygote serves only while all of that is as it was. Depends on libc alone.
+ *
+ * Strings are noted once each. When a table is full `wf_observe_full` is set and the zygote refuses to serve: it must not
+ * guess. In workers nothing is recorded, and every function is its original. */
+#undef _FILE_OFFSET_BITS /* it would make open another name for open64; both are defined here */
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define EXPORT __attribute__((visibility("default")))
+#define SLOTS (1u << 16)
+
+/* src/zygote/inputs.c looks these up. */
+enum { OBSERVED_VARIABLES, OBSERVED_FILES, OBSERVED_WRITTEN, OBSERVED_KINDS };
+
+struct table {
+    char text[4u << 20]; /* strings, each with its NUL; pages that are not used cost nothing */
+    unsigned slot[SLOTS]; /* 1 + offset into text */
+    size_t used;
+};
+
+char *getenv(const char *name); /* declared with attributes that a definition must repeat, in <stdlib.h> */
+char *secure_getenv(const char *name);
+EXPORT size_t wf_observe_strings(int kind, const char **ret_strings);
+EXPORT void wf_observe_record(int on);
+EXPORT int wf_observe_full;
+EXPORT atomic_uint wf_observe_cwd; /* calls of getcwd while recording */
+EXPORT atomic_uint wf_observe_pid; /* calls of getpid while recording */
+
+static struct table tables[OBSERVED_KINDS];
+static atomic_int recording = 1;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+extern char **environ;
+
+EXPORT size_t wf_observe_strings(int kind, const char **ret_strings)
+{
+    *ret_strings = tables[kind].text;
+    return tables[kind].used;
+}
+
+EXPORT void wf_observe_record(int on)
+{
+    atomic_store(&recording, on);
+}
+
+static int is_recording(void)
+{
+    return atomic_load_explicit(&recording, memory_order_relaxed);
+}
+
+static void note(int kind, const char *text)
+{
+    struct table *t = &tables[kind];
+    size_t size = strlen(text) + 1;
+    unsigned at = 2166136261u;
+    if (size == 1)
+        return;
+    for (const char *p = text; *p; p++)
+        at = (at ^ (unsigned char)*p) * 16777619u;
+    pthread_mutex_lock(&lock);
+    unsigned tries = 0;
+    while (t->slot[at %= SLOTS] != 0 && strcmp(t->text + t->slot[at] - 1, text) != 0 && tries++ < SLOTS)
+        at++;
+    if (t->slot[at] == 0 && t->used + size <= sizeof t->text) {
+        memcpy(t->text + t->used, text, size);
+        t->slot[at] = (unsigned)t->used + 1;
+        t->used += size;
+    } else if (t->slot[at] == 0 || tries > SLOTS) {
+        wf_observe_full = 1;
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+/* Not forwarded with dlsym: getenv is called before constructors have run, and its work is four lines. */
+static char *find(const char *name)
+{
+    size_t size = strlen(name);
+    if (is_recording())
+        note(OBSERVED_VARIABLES, name);
+    if (environ == NULL || size == 0)
+        return NULL;
+    for (char **e = environ; *e != NULL; e++)
+        if (strncmp(*e, name, size) == 0 && (*e)[size] == '=')
+            return *e + size + 1;
+    return NULL;
+}
+
+EXPORT char *getenv(const char *name)
+{
+    return find(name);
+}
+
+EXPORT char *secure_getenv(const char *name)
+{
+    return find(name); /* a zygote is never set-uid: the kernel drops LD_PRELOAD then */
+}
+
+/* The next definition of a function: libc's, or that of another preloaded library. */
+#define NEXT(name) ((__typeof__(&name))next(#name))
+
+static void *next(const char *name)
+{
+    return dlsym(RTLD_NEXT, name);
+}
+
+EXPORT char *getcwd(char *buffer, size_t size)
+{
+    static __typeof__(&getcwd) original;
+    if (original == NULL)
+        original = NEXT(getcwd);
+    if (is_recording())
+        atomic_fetch_add(&wf_observe_cwd, 1);
+    return original(buffer, size);
+}
+
+EXPORT pid_t getpid(void)
+{
+    if (is_recording())
+        atomic_fetch_add(&wf_observe_pid, 1);
+    return (pid_t)syscall(SYS_getpid);
+}
+
+/* Caches of compiled code are neither input nor effect: python checks them against their source. */
+static void note_open(const char *path, int writes)
+{
+    if (path != NULL && strstr(path, "__pycache__/") == NULL && strncmp(path, "/dev/", 5) != 0)
+        note(writes ? OBSERVED_WRITTEN : OBSERVED_FILES, path);
+}
+
+static int open_flags(const char *path, int flags)
+{
+    if (is_recording() && !(flags & (O_DIRECTORY | O_PATH)))
+        note_open(path, (flags & O_ACCMODE) != O_RDONLY);
+    return flags & (O_CREAT | __O_TMPFILE);
+}
+
+#define OPEN(name)                                                                              \
+    EXPORT int name(const char *path, int flags, ...)                                           \
+    {                                                                                           \
+        static __typeof__(&name) original;                                                      \
+        mode_t mode = 0;                                                                        \
+        if (original == NULL)                                                                   \
+            original = NEXT(name);                                                              \
+        if (open_flags(path, flags)) {                                                          \
+            va_list args;                                                                       \
+            va_start(args, flags);                                                              \
+            mode = va_arg(args, mode_t);                                                        \
+            va_end(args);                                                                       \
+        }                                                                                       \
+        return original(path, flags, mode);                                                     \
+    }
+
+#define OPENAT(name)                                                                            \
+    EXPORT int name(int dir, const char *path, int flags, ...)                                  \
+    {                                                                                           \
+        static __typeof__(&name) original;                                                      \
+        mode_t mode = 0;                                                                        \
+        if (original == NULL)                                                                   \
+            original = NEXT(name);                                                              \
+        if (open_flags(path, flags)) {                                                          \
+            va_list args;                                                                       \
+            va_start(args, flags);                                                              \
+            mode = va_arg(args, mode_t);                                                        \
+            va_end(args);                                                                       \
+        }                                                                                       \
+        return original(dir, path, flags, mode);                                                \
+    }
+
+#define FOPEN(name)                                                                             \
+    EXPORT FILE *name(const char *path, const char *mode)                                       \
+    {                                                                                           \
+        static __typeof__(&name) original;                                                      \
+        if (original == NULL)                                                                   \
+            original = NEXT(name);                                                              \
+        if (is_recording())                                                                     \
+            note_open(path, mode[0] != 'r' || strchr(mode, '+') != NULL);                       \
+        return original(path, mode);                                                            \
+    }
+
+OPEN(open)
+OPEN(open64)
+OPENAT(openat)
+OPENAT(openat64)
+FOPEN(fopen)
+FOPEN(fopen64)
