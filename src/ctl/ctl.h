@@ -22,7 +22,8 @@ int wc_usage(const char *format, const char *argument);
 
 int wc_rundir(char ret_path[WF_RUNDIR_MAX + 1], struct wf_err *err);
 
-/* Connects to the daemon. 1: connected, 0: there is none, -1. */
+/* Connects to the daemon. 1: connected, 0: there is none, -1: something is wrong, such as a runtime
+ * directory that is not ours alone. */
 int wc_connect(const char *rundir, int *ret_fd, struct wf_err *err);
 
 /* Sends a text message and prints the answer: to stdout when it is good, else as an error, unless

@@ -38,14 +38,10 @@ static int print_tail(int dir, long lines) {
         wf_buf_add(&all, data, size);
         free(data);
     }
-    size_t at = all.size;
-    while (at > 0 && lines >= 0) {
-        if (at < all.size && all.data[at - 1] == '\n' && --lines < 0)
-            break;
-        if (at == all.size && lines == 0)
-            break;
+    /* Back over `lines` ends of lines; the very last one ends the last line, and is none of them. */
+    size_t at = lines > 0 && all.size > 0 ? all.size - 1 : all.size;
+    while (at > 0 && at < all.size && !(all.data[at - 1] == '\n' && --lines == 0))
         at--;
-    }
     return all.size ? print_bytes((const char *)all.data + at, all.size - at) : WC_OK;
 }
 

@@ -20,6 +20,9 @@ int wc_rundir(char ret_path[WF_RUNDIR_MAX + 1], struct wf_err *err) {
 }
 
 int wc_connect(const char *rundir, int *ret_fd, struct wf_err *err) {
+    WF_AUTO_FD dir = -1;
+    if (wf_rundir_open(rundir, false, &dir, err) < 0)
+        return err->code == ENOENT ? 0 : -1;
     if (wf_start_connect(rundir, ret_fd, err) == 0)
         return 1;
     return err->code == ENOENT || err->code == ECONNREFUSED ? 0 : -1;
