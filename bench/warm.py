@@ -57,9 +57,22 @@ class Warm:
         return self.env(WARMFORK_PRELOAD=preload) if preload else self.env()
 
     def warm(self, preload):
-        """Returns when a zygote with this preload list serves (an event: warmctl waits for the daemon's answer)."""
-        more = ["--preload", preload] if preload else []
-        self.control("warm", *more, env=self.env())
+        """Returns when a zygote with this preload list serves (an event: warmctl waits for the daemon's answer).
+
+        A module that warmfork left out of the preload, for whatever reason, is a failure here.
+        """
+        if not preload:
+            self.control("warm")
+            return
+        self.control("warm", "--preload", preload)
+        before = self.served(preload)
+        code = f"import sys; sys.exit(' '.join({{*{preload.split(',')}}} - {{*sys.modules}}) or 0)"
+        argv = [self.warmpy, "-c", code]
+        done = subprocess.run(argv, env=self.preload_env(preload), capture_output=True, text=True)
+        if done.returncode:
+            notes = "; ".join(self.zygote(preload).get("notes", []))
+            raise Failed(f"preload {preload}: not loaded: {done.stderr.strip()} ({notes})")
+        self.check_served(before + 1, preload)
 
     def command(self, name, preload, argv):
         return Command(name, [self.warmpy, *argv], self.preload_env(preload), preload)
