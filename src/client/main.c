@@ -114,7 +114,7 @@ static void explain_warm(const struct client *c) {
 
 /* Returns 1 with `err` filled when the run must be cold. */
 static int run_warm(struct client *c, struct wf_err *err) {
-    struct wf_overrides own = { .blocked = c->blocked, .cwd = -1, .umask = -1 };
+    struct wf_overrides own = { .blocked = c->blocked, .cwd = -1, .umask = -1, .stops = true };
     if (wf_context_key(&c->ctx, err) < 0)
         return 1;
     if (wf_run_start(&c->ctx, &own, c->rundir, &c->collected, &c->run, &c->want, err) != 0) {

@@ -316,6 +316,7 @@ int wf_request_collect_quick(const struct wf_context *ctx, const struct wf_overr
                              struct wf_collected *ret, struct wf_err *err) {
     const struct wf_command *command = &ctx->command;
     struct wf_request *r = &ret->request;
+    ret->flags = over->stops ? WF_F_STOPS : 0;
     ret->nfds = 0;
     ret->cwd = -1;
     ret->map = NULL;
@@ -373,7 +374,7 @@ int wf_request_send_run(int fd, const struct wf_context *ctx, struct wf_collecte
         return wf_err_msg(err, "request fields do not fit into %d bytes", FIELDS_ROOM);
     const struct iovec iov[2] = { { room, fields.size },
                                   { (void *)r->strings.data, r->strings.size } };
-    return wf_channel_send(fd, WF_RUN, 0, iov, 2, c->fds, c->nfds, err);
+    return wf_channel_send(fd, WF_RUN, c->flags, iov, 2, c->fds, c->nfds, err);
 }
 
 int wf_request_send_warm(int fd, const struct wf_context *ctx, struct wf_collected *c,

@@ -9,6 +9,7 @@
 struct wf_collected {
     struct wf_request
         request; /* spans point into the context and into this struct: do not copy or move it */
+    unsigned flags; /* of WF_RUN */
     unsigned nfds;
     int fds[WF_MAX_FDS]; /* in the order of WF_RUN; fds[cwd_index] is owned, the others are the
                             caller's */
@@ -28,6 +29,7 @@ struct wf_overrides {
     unsigned nfds;
     int cwd;       /* descriptor of the working directory, stays the caller's; -1: this process's */
     int64_t umask; /* -1: ask umask(2), which a program with threads must not do */
+    bool stops;    /* this process wants signals when the program stops (WF_F_STOPS) */
 };
 
 /* Measures the calling process. `ctx` must have its key, and outlive `ret`. 1: it can only run

@@ -92,8 +92,36 @@ static void stop_both(const struct wf_run *run, int sig) {
         wf_run_signal(run, SIGCONT, NULL, NULL);
 }
 
-static void forward(const struct wf_run *run, const struct signalfd_siginfo *got) {
+/* A program that stops by itself stops this process too, as the caller expects of its child. This
+ * returns when it is continued; the SIGCONT waits in the signalfd. */
+static void stop_too(const struct wf_run *run, int sig) {
+    char path[48], text[512];
+    wf_fmt(path, sizeof path, "/proc/%u/stat", run->started.pid);
+    WF_AUTO_FD fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : wf_read_full(fd, text, sizeof text - 1);
+    text[size < 0 ? 0 : size] = '\0';
+    const char *name_end = strrchr(text, ')'); /* the name may hold anything */
+    if (name_end == NULL || strncmp(name_end, ") T", 3) != 0)
+        return;
+    if (sig != SIGSTOP)
+        set_default(sig);
+    syscall(SYS_tgkill, getpid(), getpid(), sig);
+    set_mask(SIG_UNBLOCK, BIT(sig), NULL); /* stops here, unless it was SIGSTOP */
+    set_mask(SIG_BLOCK, BIT(sig), NULL);
+}
+
+/* `ret_stopped` is set when the program may have stopped, and by which signal. */
+static void forward(const struct wf_run *run, const struct signalfd_siginfo *got,
+                    int *ret_stopped) {
     int sig = (int)got->ssi_signo;
+    unsigned stopped_by = (unsigned)got->ssi_int - WF_STOP_NOTICE;
+    bool notice = got->ssi_code == SI_QUEUE && stopped_by <= 64;
+    if (sig == SIGCHLD && notice && stopped_by > 0)
+        *ret_stopped = (int)stopped_by;
+    else if (sig == SIGCHLD && *ret_stopped == 0)
+        *ret_stopped = SIGSTOP; /* the kernel keeps one SIGCHLD: a notice may be behind this one */
+    if (notice && (sig == SIGCHLD || sig == SIGCONT))
+        return;
     if ((sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU) && would_stop(run, sig)) {
         stop_both(run, sig);
         return;
@@ -116,9 +144,13 @@ static void forward(const struct wf_run *run, const struct signalfd_siginfo *got
 void wf_signals_forward(int fd, const struct wf_run *run) {
     struct signalfd_siginfo got[4];
     ssize_t size;
+    int stopped = 0;
     while ((size = read(fd, got, sizeof got)) > 0)
         for (size_t i = 0; i < (size_t)size / sizeof *got; i++)
-            forward(run, &got[i]);
+            forward(run, &got[i], &stopped);
+    /* Only now: among them may be the SIGCONT that ends a stop which this process knows of. */
+    if (stopped != 0)
+        stop_too(run, stopped);
 }
 
 void wf_signals_end(const struct wf_exited *end) {

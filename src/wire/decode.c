@@ -117,7 +117,7 @@ const char *wf_decode_header(const uint8_t data[WF_HEADER_SIZE], struct wf_heade
         return "another protocol version";
     if (h.type < WF_RUN || h.type > WF_GONE)
         return "unknown message type";
-    if (h.flags & ~(WF_F_MEMFD | WF_F_WAIT))
+    if (h.flags & ~(WF_F_MEMFD | WF_F_WAIT | WF_F_STOPS))
         return "unknown flags";
     if (h.size > (memfd ? WF_MAX_PAYLOAD : WF_INLINE_MAX))
         return "payload is too large";

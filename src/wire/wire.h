@@ -58,7 +58,15 @@ enum wf_type {
     WF_GONE = 18,
 };
 
-enum wf_flags { WF_F_MEMFD = 1, WF_F_WAIT = 2 };
+/* WF_F_STOPS (WF_RUN): the client wants to be told when the program stops or goes on without its
+ * doing, see WF_STOP_NOTICE. */
+enum wf_flags { WF_F_MEMFD = 1, WF_F_WAIT = 2, WF_F_STOPS = 4 };
+
+/* Nothing but its parent, the zygote, learns that a process has stopped. It tells the client by a
+ * queued SIGCHLD with this value, to which the number of the signal that stopped the program is
+ * added; and a client that is stopped itself, when its program was continued, by a queued SIGCONT
+ * with this value. */
+#define WF_STOP_NOTICE 0x57465300u
 
 struct wf_header {
     uint32_t magic;

@@ -162,6 +162,8 @@ static void serve(int connection)
         return;
     }
     memcpy(zy.shared->kinds, job.kinds, sizeof job.kinds);
+    if (message.header.flags & WF_F_STOPS)
+        atomic_store(&zy.shared->client[zy.slot], job.client_pid);
     prctl(PR_SET_PDEATHSIG, 0); /* from here on the program's life is its client's, not the zygote's */
     close_zygote_fds();
     why = zy_setup(&job, &err);

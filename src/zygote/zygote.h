@@ -40,6 +40,7 @@ struct zy_shared {
     struct zy_stdkind kinds[3];    /* of the last run: what standbys prepare for */
     atomic_int state[ZY_SLOTS];    /* enum zy_state */
     atomic_ullong cookie[ZY_SLOTS]; /* start time of that worker */
+    atomic_uint client[ZY_SLOTS];   /* pid to tell of stops, 0: nobody wants to know */
 };
 
 struct zy_worker {
@@ -100,7 +101,7 @@ extern struct zygote zy; /* the one of this process */
 bool zy_loop(void);
 /* Sends a text message on the control channel; nothing happens when there is none. */
 void zy_tell(enum wf_type type, unsigned code, const char *text);
-void zy_tell_ready(void);
+bool zy_tell_ready(void); /* false: there is no daemon to tell */
 /* Opens the sockets of `key`.`variant` and starts to serve. */
 int zy_open(struct wf_err *err);
 void zy_stop_serving(const char *reason);
@@ -192,7 +193,7 @@ void zy_heap_candidate(void); /* after fork, in a candidate */
 /* inputs.c: what _observe.so noted, and the environment variables consulted while warming up. */
 enum zy_observed { ZY_OBSERVED_VARIABLES, ZY_OBSERVED_FILES, ZY_OBSERVED_WRITTEN };
 int zy_observed(enum zy_observed kind, const char **ret_strings, size_t *ret_size, struct wf_err *err);
-unsigned zy_observed_calls(const char *symbol); /* wf_observe_cwd, wf_observe_pid */
+unsigned zy_observed_calls(const char *symbol); /* wf_observe_cwd */
 void zy_observe(bool on);
 /* Variables that C code asked for. `starting`: since python's start; it reads PATH then, to find itself
  * when its name has no slash, which ours always has. */

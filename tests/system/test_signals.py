@@ -154,7 +154,6 @@ def test_stop_and_continue(warm):
     assert (result.status, result.out) == (0, b"end\n")
 
 
-@pytest.mark.xfail(strict=True, reason="a client does not learn of a stop that it has not forwarded: terminal issue")
 def test_program_that_stops_itself(warm):
     """SIGSTOP raised in the program stops the client as well, so that a shell notices; `fg` wakes both."""
     process, line = started(warm, "import os, signal\nprint(os.getpid(), flush=True)\nos.kill(os.getpid(), signal.SIGSTOP)\n"
