@@ -92,9 +92,18 @@ class _Main(type(sys)):
         return super().__getattribute__(name)
 
 
+def _kept_pid(had):
+    """Globals of newly imported modules that hold this process's id: a program would find another's there."""
+    pid = os.getpid()
+    for name in [n for n in sys.modules if n not in had]:
+        for key, value in list(getattr(sys.modules[name], "__dict__", {}).items()):
+            if type(value) is int and value == pid and (pid > 5000 or "pid" in key.lower()):
+                yield f"its process id ({name}.{key})"
+
+
 def load(name):
     """Imports a module by its dotted name. Returns what it looked at and must not have, or None."""
-    main, argv, orig_argv = sys.modules["__main__"], sys.argv, sys.orig_argv
+    main, argv, orig_argv, had = sys.modules["__main__"], sys.argv, sys.orig_argv, set(sys.modules)
     sys.argv, sys.orig_argv, sys.modules["__main__"] = _Argv(argv), _Argv(orig_argv), _Main("__main__")
     watched = sys.argv
     _touched.clear()
@@ -104,6 +113,7 @@ def load(name):
         if sys.argv is not watched:
             _touched.add("the command line")
         sys.argv, sys.orig_argv, sys.modules["__main__"] = argv, orig_argv, main
+    _touched.update(_kept_pid(had))
     return ", ".join(sorted(_touched)).encode() or None
 
 

@@ -131,12 +131,18 @@ static const char *take(struct daemon *d, struct wd_zygote *z, const struct wf_m
     struct wf_ready ready;
     struct wf_text text;
     struct wf_stats stats;
+    struct wf_started started;
     if (m->nfds != 0)
         return "descriptors where none belong";
     switch (m->header.type) {
     case WF_READY:
         wrong = wf_decode_ready(m->payload, m->header.size, &ready);
         return wrong ? wrong : take_ready(d, z, &ready);
+    case WF_STARTED: /* a candidate says which process imports */
+        wrong = wf_decode_started(m->payload, m->header.size, &started);
+        if (!wrong && z->state == ZS_WARMING && !z->child)
+            z->pid = (pid_t)started.pid;
+        return wrong;
     case WF_STATS:
         wrong = wf_decode_stats(m->payload, m->header.size, &stats);
         return wrong ? wrong : take_stats(z, &stats);

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@
 struct plan {
     char *python, *preload_variable, *tunables_variable, boot[1100], extension[1100];
     char **argv, **envp;
+    char since[24]; /* filled in the child */
 };
 
 static void plan_done(struct plan *p) {
@@ -78,7 +80,7 @@ static int plan_environment(struct daemon *d, struct plan *p, char **strings, ui
 static int plan_make(struct daemon *d, struct plan *p, const struct wf_request *r,
                      struct wf_err *err) {
     *p = (struct plan){ 0 };
-    p->argv = calloc((size_t)r->options + 4, sizeof *p->argv);
+    p->argv = calloc((size_t)r->options + 5, sizeof *p->argv);
     p->envp = calloc((size_t)r->envc + 3, sizeof *p->envp);
     p->python = strndup((const char *)r->python.data, r->python.size);
     char **strings = calloc((size_t)r->argc + r->envc + 1, sizeof *strings);
@@ -93,12 +95,25 @@ static int plan_make(struct daemon *d, struct plan *p, const struct wf_request *
         memcpy(p->argv + 1, strings + 1, r->options * sizeof *strings);
         p->argv[r->options + 1] = p->boot;
         p->argv[r->options + 2] = p->extension;
+        p->argv[r->options + 3] = p->since;
         status = plan_environment(d, p, strings + r->argc, r->envc);
     }
     free(strings);
     return status < 0 ? wf_err_msg(err, "out of memory for the command line of %.*s",
                                    (int)r->python.size, (const char *)r->python.data)
                       : 0;
+}
+
+/* Tells the interpreter since when files may have been read (us of CLOCK_REALTIME). Time stamps of files
+ * lag behind by up to a tick: what was written just before must not look as if it were later. */
+static void note_time(const struct plan *p) {
+    struct timespec grain = { 0, 10000000 }, now;
+    clock_getres(CLOCK_REALTIME_COARSE, &grain);
+    grain.tv_nsec += 1000000;
+    nanosleep(&grain, NULL);
+    clock_gettime(CLOCK_REALTIME, &now);
+    wf_fmt((char *)p->since, sizeof p->since, "%lld",
+           (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
 }
 
 /* In the child, between fork and exec: only system calls. Descriptors are first moved out of the
@@ -118,6 +133,7 @@ static _Noreturn void become_python(const struct plan *p, int control, int error
         _exit(127);
     close_range(4, ~0u, 0);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    note_time(p);
     execve(p->argv[0], p->argv, p->envp);
     char text[512];
     size_t size = wf_fmt(text, sizeof text, "execve %s: %s\n", p->argv[0], strerror(errno));

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -116,6 +117,18 @@ static bool act_kill(struct daemon *d, struct wd_zygote *z) {
     return true;
 }
 
+/* A candidate, in the middle of imports that may take long: killed if it has said who it is. Its end
+ * of the channel closes with it, and only then is it gone. */
+static bool act_abandon(struct daemon *d, struct wd_zygote *z) {
+    (void)d;
+    z->dismissed = true;
+    shutdown(z->control.fd, SHUT_WR);
+    if (z->pid > 1)
+        kill(z->pid, SIGKILL);
+    z->deadline_us = wf_now_us() + WD_RETIRE_US;
+    return true;
+}
+
 /* A control socket nobody answers on. */
 static bool act_forget(struct daemon *d, struct wd_zygote *z) {
     wd_zygote_unlink(d, z, true);
@@ -181,6 +194,8 @@ static bool act_end(struct daemon *d, struct wd_zygote *z) {
 
 static bool act_eof_retiring(struct daemon *d, struct wd_zygote *z) {
     wd_unwatch(d, &z->control);
+    if (z->exit.fd < 0) /* a candidate that may have been about to serve */
+        wd_zygote_unlink(d, z, true);
     return z->exit.fd >= 0;
 }
 
@@ -236,7 +251,7 @@ static const struct wd_transition table[ZS_COUNT][ZE_COUNT] = {
         ON(ZE_EXIT, act_died, ZS_FAILED),
         ON(ZE_EOF, act_died, ZS_FAILED),
         ON(ZE_TIMEOUT, act_timeout, ZS_FAILED),
-        ON(ZE_RETIRE, act_kill, ZS_DEAD),
+        ON(ZE_RETIRE, act_abandon, ZS_RETIRING),
     },
     [ZS_READY] = {
         ON(ZE_GONE, act_gone, ZS_RETIRING),

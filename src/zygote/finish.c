@@ -241,17 +241,6 @@ static bool is_writer(PyObject *obj)
            PyObject_IsInstance(obj, zp.io_text) > 0;
 }
 
-/* Python drops the original streams in the end, and errors with them. */
-static void flush_original(const char *name)
-{
-    PyObject *file = zp_get(zp.sys_dict, name);
-    PyObject *done = NULL;
-    if (file != NULL && file != Py_None && !is_closed(file))
-        done = PyObject_CallMethod(file, "flush", NULL);
-    Py_XDECREF(done);
-    PyErr_Clear();
-}
-
 /* Text layers before buffers: what they hand down must be flushed as well. */
 static void step_files(void)
 {
@@ -269,8 +258,7 @@ static void step_files(void)
     }
     Py_XDECREF(all);
     PyErr_Clear();
-    flush_original("__stdout__");
-    flush_original("__stderr__");
+    zy_stdio_flush(); /* inherited, so not among those */
     fflush(stdin); /* gives a seekable stdin's read-ahead back to the caller, as exit() does */
     fflush(NULL);
 }

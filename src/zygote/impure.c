@@ -23,17 +23,32 @@ struct zy_print {
     mode_t umask;
     int nice;
     struct rlimit limit[WF_LIMITS];
-    unsigned asked_cwd, asked_pid;
+    unsigned asked_cwd;
     size_t written;      /* bytes of names in _observe.so's list of files written */
+    size_t read;         /* the same of files read */
+    struct rusage children;
     PyObject *stream[3]; /* borrowed */
 };
 
-static size_t written_size(void)
+static size_t observed_size(enum zy_observed kind)
 {
     const char *names;
     size_t size = 0;
-    zy_observed(ZY_OBSERVED_WRITTEN, &names, &size, NULL);
+    zy_observed(kind, &names, &size, NULL);
     return size;
+}
+
+/* /proc/PID/environ shows the environment of the exec, which is another program's than the one that will import this. */
+static bool read_proc_environ(size_t from)
+{
+    const char *names;
+    size_t size = 0;
+    if (zy_observed(ZY_OBSERVED_FILES, &names, &size, NULL) < 0)
+        return true;
+    for (size_t at = from; at < size; at += strlen(names + at) + 1)
+        if (strncmp(names + at, "/proc/", 6) == 0 && strstr(names + at, "/environ") != NULL)
+            return true;
+    return false;
 }
 
 static void measure(struct zy_print *p)
@@ -49,8 +64,9 @@ static void measure(struct zy_print *p)
         getrlimit((__rlimit_resource_t)i, &p->limit[i]);
     /* multiprocessing notes the directory when imported; set-up puts the caller's there, so that is allowed. */
     p->asked_cwd = zy_observed_calls("wf_observe_cwd") - (zp_get(zp.modules, "multiprocessing.process") != NULL);
-    p->asked_pid = zy_observed_calls("wf_observe_pid");
-    p->written = written_size();
+    p->written = observed_size(ZY_OBSERVED_WRITTEN);
+    p->read = observed_size(ZY_OBSERVED_FILES);
+    getrusage(RUSAGE_CHILDREN, &p->children);
     for (int i = 0; i < 3; i++)
         p->stream[i] = zp_get(zp.sys_dict, stream[i]);
 }
@@ -171,8 +187,6 @@ static const char *state_differs(const struct zy_print *before, const struct zy_
     }
     if (before->asked_cwd != after->asked_cwd)
         return "asked for the working directory";
-    if (before->asked_pid != after->asked_pid)
-        return "asked for its process id";
     return NULL;
 }
 
@@ -183,11 +197,15 @@ bool zy_print_differs(const struct zy_print *before, char *reason, size_t size)
     siginfo_t info = {0};
     int threads;
     measure(&now);
+    if (memcmp(&before->children, &now.children, sizeof now.children) != 0)
+        zy_inputs_all(); /* a child ran, and was given the environment as a whole */
     const char *state = state_differs(before, &now);
     if (streams_differ(before, &now, reason, size))
         return true;
     if (state != NULL)
         wf_fmt(reason, size, "%s", state);
+    else if (read_proc_environ(before->read))
+        wf_fmt(reason, size, "read its environment from /proc");
     else if (now.written != before->written)
         wf_fmt(reason, size, "wrote a file");
     else if ((threads = threads_left(what, sizeof what)) > 0)

@@ -34,11 +34,10 @@ static struct {
 } asks[ASKS];
 static long long told_us;
 
-static void send_buf(int fd, enum wf_type type, struct wf_buf *out)
+static bool send_buf(int fd, enum wf_type type, struct wf_buf *out)
 {
     struct iovec iov = {out->data, out->size};
-    if (fd >= 0 && !out->failed)
-        wf_channel_send(fd, type, 0, &iov, 1, NULL, 0, NULL);
+    return fd >= 0 && !out->failed && wf_channel_send(fd, type, 0, &iov, 1, NULL, 0, NULL) == 0;
 }
 
 void zy_tell(enum wf_type type, unsigned code, const char *text)
@@ -51,7 +50,7 @@ void zy_tell(enum wf_type type, unsigned code, const char *text)
     wf_buf_done(&out);
 }
 
-void zy_tell_ready(void)
+bool zy_tell_ready(void)
 {
     struct wf_buf out;
     wf_buf_init(&out, WF_MAX_TEXT);
@@ -71,9 +70,9 @@ void zy_tell_ready(void)
     };
     memcpy(m.key, zy.key, WF_KEY_SIZE);
     wf_encode_ready(&out, &m);
-    send_buf(zy.control, WF_READY, &out);
+    zy.ready_told = send_buf(zy.control, WF_READY, &out);
     wf_buf_done(&out);
-    zy.ready_told = true;
+    return zy.ready_told;
 }
 
 static void tell_stats(void)
@@ -94,6 +93,22 @@ static void tell_stats(void)
     zy.served_told = served;
     zy.stats_due = false;
     told_us = now;
+}
+
+void zy_tell_process(void)
+{
+    uint8_t small[32];
+    struct wf_buf out;
+    wf_buf_init_fixed(&out, small, sizeof small);
+    struct wf_started m = {(uint32_t)getpid(), zy_own_start_time()};
+    wf_encode_started(&out, &m);
+    send_buf(zy.control, WF_STARTED, &out);
+}
+
+bool zy_given_up(void)
+{
+    struct pollfd p = {.fd = zy.control, .events = POLLRDHUP};
+    return zy.control < 0 || (poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP)));
 }
 
 int zy_open(struct wf_err *err)
@@ -289,8 +304,10 @@ static bool serve_control(void)
     static struct wf_message m;
     struct wf_err err = {0};
     if (wf_channel_receive(zy.control, &m, NULL, 0, 5000, &err) <= 0) {
-        wf_close(&zy.control); /* the daemon has gone: serve on */
-        return false;
+        wf_close(&zy.control);
+        if (!zy.ready_told) /* it gave us up before we were of use */
+            zy_stop_serving("given up");
+        return false; /* the daemon has gone: serve on */
     }
     bool candidate = false;
     if (m.header.type == WF_SPAWN && zy.base) {
@@ -398,8 +415,8 @@ bool zy_loop(void)
         struct pollfd p[P_COUNT];
         if (zy_refill(urgent))
             return true;
-        if (!zy.ready_told && zy.serving && atomic_load(&zy.shared->waiting) > 0)
-            zy_tell_ready();
+        if (!zy.ready_told && zy.serving && atomic_load(&zy.shared->waiting) > 0 && !zy_tell_ready())
+            zy_stop_serving("given up before it was ready");
         tell_stats();
         if (done())
             _exit(0);

@@ -1,6 +1,5 @@
 /* _observe.so: preloaded into a zygote from its very start, it notes what warming up depended on: which environment variables C
- * code asked for, which files were read, whether something was written, whether the working directory or the process
- * id was asked for. The zygote serves only while all of that is as it was. Depends on libc alone.
+ * code asked for, which files were read, whether something was written, whether the working directory was asked for. The zygote serves only while all of that is as it was. Depends on libc alone.
  *
  * Strings are noted once each. When a table is full `wf_observe_full` is set and the zygote refuses to serve: it must not
  * guess. In workers nothing is recorded, and every function is its original. */
@@ -35,7 +34,6 @@ EXPORT size_t wf_observe_strings(int kind, const char **ret_strings);
 EXPORT void wf_observe_record(int on);
 EXPORT int wf_observe_full;
 EXPORT atomic_uint wf_observe_cwd; /* calls of getcwd while recording */
-EXPORT atomic_uint wf_observe_pid; /* calls of getpid while recording */
 
 static struct table tables[OBSERVED_KINDS];
 static atomic_int recording = 1;
@@ -121,13 +119,6 @@ EXPORT char *getcwd(char *buffer, size_t size)
     if (is_recording())
         atomic_fetch_add(&wf_observe_cwd, 1);
     return original(buffer, size);
-}
-
-EXPORT pid_t getpid(void)
-{
-    if (is_recording())
-        atomic_fetch_add(&wf_observe_pid, 1);
-    return (pid_t)syscall(SYS_getpid);
 }
 
 /* Caches of compiled code are neither input nor effect: python checks them against their source. */

@@ -22,7 +22,6 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -168,6 +167,49 @@ static int append_fs(PyObject *list, const char *text)
     return failed ? -1 : 0;
 }
 
+/* What ps and /proc/self/{cmdline,environ} show: the kernel is told where the strings lie. Old kernels and those without
+ * checkpoint support refuse; programs then show the zygote's. */
+static void step_shown_arguments(struct zy_job *job)
+{
+    static char arguments[1 << 16];
+    const struct wf_request *r = &job->request;
+    const char *first = job->argv[0], *rest = first + strlen(first) + 1;
+    size_t size = r->argc > 1 ? (size_t)(job->argv[r->argc - 1] + strlen(job->argv[r->argc - 1]) + 1 - rest) : 0;
+    if (zy.mm.start_code == 0 || r->python.size + 1 + size > sizeof arguments)
+        return;
+    memcpy(arguments, r->python.data, r->python.size);
+    arguments[r->python.size] = '\0';
+    memcpy(arguments + r->python.size + 1, rest, size);
+    struct prctl_mm_map map = zy.mm;
+    map.brk = (uint64_t)(uintptr_t)sbrk(0);
+    map.arg_start = (uint64_t)(uintptr_t)arguments;
+    map.arg_end = map.arg_start + r->python.size + 1 + size;
+    map.env_start = (uint64_t)(uintptr_t)(rest + size);
+    map.env_end = (uint64_t)(uintptr_t)(r->strings.data + r->strings.size);
+    map.auxv = NULL;
+    map.auxv_size = 0;
+    map.exe_fd = (uint32_t)-1;
+    prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0);
+}
+
+void zy_setup_measure_mm(void)
+{
+    char text[2048];
+    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    unsigned long long field[53] = {0};
+    wf_close(&fd);
+    if (got <= 0)
+        return;
+    text[got] = '\0';
+    const char *at = strrchr(text, ')'); /* the name may hold anything; field 3 follows it */
+    for (int i = 3; at != NULL && i <= 51; i++)
+        if ((at = strchr(at + 1, ' ')) != NULL)
+            field[i] = strtoull(at + 1, NULL, 10);
+    zy.mm = (struct prctl_mm_map){.start_code = field[26], .end_code = field[27], .start_stack = field[28],
+                                  .start_data = field[45], .end_data = field[46], .start_brk = field[47]};
+}
+
 static int step_arguments(struct zy_job *job, struct wf_err *err)
 {
     const struct wf_request *r = &job->request;
@@ -186,6 +228,7 @@ static int step_arguments(struct zy_job *job, struct wf_err *err)
     failed = failed || append_fs(orig, python);
     for (uint32_t i = 1; i < r->argc && !failed; i++)
         failed = append_fs(orig, job->argv[i]);
+    step_shown_arguments(job);
     if (failed || set_list("argv", argv) < 0 || set_list("orig_argv", orig) < 0)
         return python_error(err, "sys.argv");
     return 0;

@@ -178,3 +178,15 @@ int zy_stdio_take(const struct zy_job *job)
     }
     return 0;
 }
+
+void zy_stdio_flush(void)
+{
+    for (int i = 1; i < 3; i++) {
+        PyObject *layers[] = {stdio.text[i], stdio.buffer[i]};
+        for (int k = 0; k < 2; k++) {
+            PyObject *done = PyObject_CallMethod(layers[k], "flush", NULL);
+            Py_XDECREF(done);
+            PyErr_Clear(); /* closed, detached, or a full device: python is as silent when it drops them */
+        }
+    }
+}

@@ -81,24 +81,30 @@ static int add_input(const char *name, size_t size, struct wf_err *err)
     return 0;
 }
 
-static int add_watch(const char *path, size_t size, struct wf_err *err)
+/* By so much a file's time stamp may lie before the moment of its change. */
+static long long stamp_grain_us(void)
 {
-    (void)size;
-    return zy_watch_dir(path, err);
+    struct timespec grain;
+    return clock_getres(CLOCK_REALTIME_COARSE, &grain) == 0 ? grain.tv_nsec / 1000 + 1000 : 11000;
 }
 
-/* A file that changed after warming up began may have been read before that: this zygote must not serve. Kernel time stamps are
- * some milliseconds coarse. */
+/* A file that changed after warming up began may have been read before that: this zygote must not serve. */
 static int check_unchanged(const char *path, struct wf_err *err)
 {
     struct stat st;
     if (stat(path, &st) < 0)
         return 0;
     long long changed = st.st_ctim.tv_sec * 1000000LL + st.st_ctim.tv_nsec / 1000;
-    if (changed < zy.warming_since_us - 20000)
+    if (changed < zy.warming_since_us - stamp_grain_us())
         return 0;
     zy.failed_why = WF_WHY_STALE;
     return wf_err_msg(err, "%s changed while it was being loaded", path);
+}
+
+static int add_watch(const char *path, size_t size, struct wf_err *err)
+{
+    (void)size;
+    return zy_watch_dir(path, err) < 0 ? -1 : check_unchanged(path, err); /* a file may have appeared in it */
 }
 
 static int add_file(const char *path, size_t size, struct wf_err *err)
@@ -116,7 +122,7 @@ static int watch_list(PyObject *space, const char *function, int (*each)(const c
     return failed;
 }
 
-/* Files that were opened, by whatever code. Who read a process's environment from /proc looked at all of it. */
+/* Files that were opened, by whatever code. */
 static int watch_observed(struct wf_err *err)
 {
     const char *names;
@@ -124,8 +130,6 @@ static int watch_observed(struct wf_err *err)
     if (zy_observed(ZY_OBSERVED_FILES, &names, &size, err) < 0)
         return -1;
     for (size_t at = 0; at < size; at += strlen(names + at) + 1) {
-        if (strncmp(names + at, "/proc/", 6) == 0 && strstr(names + at, "/environ") != NULL)
-            zy_inputs_all();
         if (names[at] == '/' && strncmp(names + at, "/proc/", 6) != 0 && add_file(names + at, 0, err) < 0)
             return -1;
     }
@@ -146,16 +150,6 @@ static long long realtime_us(void)
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     return t.tv_sec * 1000000LL + t.tv_nsec / 1000;
-}
-
-/* When this process was exec'd, from its start time in /proc: the interpreter has read files since. */
-static long long started_us(void)
-{
-    struct timespec boot;
-    clock_gettime(CLOCK_BOOTTIME, &boot);
-    long long ticks = (long long)zy_own_start_time();
-    long long age = boot.tv_sec * 1000000LL + boot.tv_nsec / 1000 - ticks * (1000000 / sysconf(_SC_CLK_TCK));
-    return realtime_us() - age;
 }
 
 static int note_names(PyObject *list, const char *what, struct wf_err *err)
@@ -236,7 +230,6 @@ static void forget_own_imports(void)
 
 int zy_warmup_base(struct wf_err *err)
 {
-    zy.warming_since_us = started_us();
     PyObject *space = load_namespace(err);
     if (space == NULL)
         return -1;
@@ -381,12 +374,21 @@ static void put_on(int fd, int target)
         dup2(fd, target);
 }
 
+static void unblock(bool on)
+{
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(on ? SIG_UNBLOCK : SIG_BLOCK, &all, NULL);
+}
+
 /* Forks attempts until one succeeds: returns in that process, which is the zygote then. The counting process ends. */
 static int attempt_until_clean(struct attempt *a, PyObject *space, struct wf_err *err)
 {
     for (;;) {
         int pair[2];
         pid_t pid = 0;
+        if (zy_given_up())
+            _exit(0);
         if (pipe2(pair, O_CLOEXEC) < 0)
             return wf_err_sys(err, "pipe2", "an attempt to import");
         a->tell = wf_move_fd(pair[1], ZY_FD_BASE);
@@ -397,9 +399,11 @@ static int attempt_until_clean(struct attempt *a, PyObject *space, struct wf_err
         case ZY_CHILD:
             wf_close(&pair[0]);
             zy.zygote_pid = getpid();
+            zy_tell_process();
             put_on(a->input, 0);
             put_on(a->output, 1);
             put_on(a->output, 2);
+            unblock(true); /* an import may send itself signals, as in any program */
             import_all(a, space);
             wf_close(&a->tell);
             return 0;
@@ -463,6 +467,8 @@ static void quiet_streams(void)
 int zy_warmup_preload(struct wf_err *err)
 {
     struct attempt a = {.tell = -1, .output = -1, .input = -1};
+    struct timespec grain = {0, stamp_grain_us() * 1000};
+    nanosleep(&grain, NULL); /* so that what was written just now is told from what will be */
     zy.warming_since_us = realtime_us();
     PyObject *space = load_namespace(err);
     if (space == NULL || enter_environment(err) < 0 || split_names(&a, err) < 0)
@@ -476,6 +482,7 @@ int zy_warmup_preload(struct wf_err *err)
         return python_failed(err, "warmup.record");
     if (attempt_until_clean(&a, space, err) < 0 || run_init(space, &a, err) < 0)
         return -1;
+    unblock(false);
     quiet_streams();
     wf_close(&a.output);
     wf_close(&a.input);

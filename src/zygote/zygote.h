@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <linux/prctl.h>
 #include <sys/types.h>
 
 #define ZY_SLOTS 4096        /* workers alive at once */
@@ -65,6 +66,7 @@ struct zygote {
     int nice;
     uint8_t cpus[WF_MAX_CPUS_BYTES];
     unsigned cpus_size;
+    struct prctl_mm_map mm;    /* addresses that only the kernel remembers; start_code 0: unknown */
     bool idle_reversible;      /* SCHED_IDLE can be left again */
 
     int control, ctl_listen, listen, signals, wake, refill, watch; /* descriptors, -1 when closed */
@@ -102,6 +104,8 @@ bool zy_loop(void);
 /* Sends a text message on the control channel; nothing happens when there is none. */
 void zy_tell(enum wf_type type, unsigned code, const char *text);
 bool zy_tell_ready(void); /* false: there is no daemon to tell */
+void zy_tell_process(void); /* which process imports: for a daemon that wants to end it */
+bool zy_given_up(void);     /* the daemon has closed its end: nobody wants what is being warmed */
 /* Opens the sockets of `key`.`variant` and starts to serve. */
 int zy_open(struct wf_err *err);
 void zy_stop_serving(const char *reason);
@@ -158,6 +162,7 @@ uint64_t zy_own_start_time(void); /* field 22 of /proc/self/stat */
 unsigned zy_suits(struct zy_job *job, struct wf_err *err);
 /* setup.c: makes this process the caller's. 0, or an enum wf_reason with text. */
 unsigned zy_setup(struct zy_job *job, struct wf_err *err);
+void zy_setup_measure_mm(void); /* at start */
 /* The step for the environment alone: C's environ is job->envp then, and os.environ the same. */
 int zy_setup_environment(struct zy_job *job, struct wf_err *err);
 
@@ -165,6 +170,7 @@ int zy_setup_environment(struct zy_job *job, struct wf_err *err);
 int zy_stdio_init(void);                           /* at warm-up: finds the stream objects */
 int zy_stdio_prepare(const struct zy_stdkind kinds[3]); /* builds them for such files, on dummies */
 void zy_stdio_measure(int fd, struct zy_stdkind *ret);
+void zy_stdio_flush(void);                         /* the original streams, whatever became of sys.stdout */
 int zy_stdio_take(const struct zy_job *job);       /* after dup2: fits the objects to the real files */
 
 /* changes.c: what warming up did to the environment (PEP 538's LC_CTYPE; a module that sets variables). */

@@ -73,6 +73,7 @@ static int measure_self(struct wf_err *err)
     long got = syscall(SYS_sched_getaffinity, 0, sizeof zy.cpus, zy.cpus);
     zy.cpus_size = got > 0 ? (unsigned)got : 0;
     zy.idle_reversible = idle_reversible();
+    zy_setup_measure_mm();
     return 0;
 }
 
@@ -121,12 +122,25 @@ static void forget_stderr(void)
     wf_close(&null);
 }
 
+/* The daemon says when it started python: boot.py EXTENSION MICROSECONDS. */
+static void read_launch_time(void)
+{
+    PyObject *argv = zp_get(zp.sys_dict, "argv");
+    PyObject *time = argv && PyList_Size(argv) > 2 ? PyNumber_Long(PyList_GetItem(argv, 2)) : NULL;
+    zy.warming_since_us = time ? PyLong_AsLongLong(time) : 0;
+    Py_XDECREF(time);
+    PyErr_Clear();
+}
+
 static int start_base(struct wf_err *err)
 {
     zy.base = true;
     zy.zygote_pid = getpid();
     find_libdir();
-    if (zp_init() < 0 || zp_forget_boot() < 0 || zy_stdio_init() < 0) {
+    int failed = zp_init() < 0;
+    if (!failed)
+        read_launch_time();
+    if (failed || zp_forget_boot() < 0 || zy_stdio_init() < 0) {
         char text[256];
         zp_error_text(text, sizeof text);
         first_request(err); /* so that there is somebody to tell */
@@ -152,6 +166,8 @@ static int open_routes(struct wf_err *err)
     if (wf_rundir_path(request_variable, &zy.request, zy.rundir, err) < 0)
         return -1;
     forget_stderr();
+    if (zy_given_up())
+        return wf_err_msg(err, "given up before it was ready");
     return zy_open(err);
 }
 
