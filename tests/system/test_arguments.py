@@ -1,6 +1,5 @@
 """argv and environment arrive exactly: every byte, every order, every size that Linux itself allows."""
 
-import os
 
 import pytest
 from harness import write

@@ -142,28 +142,27 @@ def test_read_only_disk(warm, mounts):
         assert (result.out, result.err, result.status) == (b"ro\n", b"", 0)
 
 
-def test_other_mount_namespace(warm, mounts):
+def test_other_mount_namespace(warm, as_root):
     """A zygote of one namespace never serves a program of another, whose files may be others."""
     warm.ready()
-    own = mounts("size=1m") if not os.path.isdir(warm.rundir) else None
-    if own is None:
-        script = f'mount --bind "{warm.home}" "{warm.work}" && echo mounted && exec cat'
-        holder = subprocess.Popen(["unshare", "-m", "--propagation", "private", "/bin/sh", "-c", script],
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert holder.stdout.readline() == b"mounted\n"
-        write(f"{warm.work}/where.txt", "outside")
-        write(f"{warm.home}/where.txt", "inside")
-        with open(f"/proc/{holder.pid}/ns/mnt") as namespace:
-            def enter():
-                libc.setns(namespace.fileno(), CLONE_NEWNS)
-                os.chdir(warm.work)
-            for _ in range(3):
-                result = warm.run(["-c", "print(open('where.txt').read())"], before=enter)
-                assert (result.out, result.err, result.status) == (b"inside\n", b"", 0)
-                assert warm.run(["-c", "print(open('where.txt').read())"]).out == b"outside\n"
-        holder.stdin.close()
-        holder.stdout.close()
-        holder.wait()
+    script = f'mount --bind "{warm.home}" "{warm.work}" && echo mounted && exec cat'
+    holder = subprocess.Popen(["unshare", "-m", "--propagation", "private", "/bin/sh", "-c", script],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"mounted\n"
+    write(f"{warm.work}/where.txt", "outside")
+    write(f"{warm.home}/where.txt", "inside")
+    with open(f"/proc/{holder.pid}/ns/mnt") as namespace:
+        def enter():
+            libc.setns(namespace.fileno(), CLONE_NEWNS)
+            os.chdir(warm.work)
+
+        for _ in range(3):
+            result = warm.run(["-c", "print(open('where.txt').read())"], before=enter)
+            assert (result.out, result.err, result.status) == (b"inside\n", b"", 0)
+            assert warm.run(["-c", "print(open('where.txt').read())"]).out == b"outside\n"
+    holder.stdin.close()
+    holder.stdout.close()
+    holder.wait()
 
 
 def lowered(which, value):

@@ -1,7 +1,9 @@
 """A runtime directory that cannot be used: the program runs, as python runs it, with at most one clear line."""
 
 import os
+import shutil
 import socket
+import stat
 import subprocess
 import sys
 
@@ -145,7 +147,6 @@ def test_names_inside_are_taken(warm, name, kind):
     if os.path.lexists(path) and kind != "file" and not STANDIN:
         warm.ctl("stop")
         if os.path.isdir(path) and not os.path.islink(path):
-            import shutil
             shutil.rmtree(path)
         elif os.path.lexists(path):
             os.remove(path)
@@ -181,7 +182,8 @@ def test_socket_of_another_user(warm, as_root, name):
     foreign = subprocess.Popen([sys.executable, "-c", FOREIGN, path, "65534"], stdout=subprocess.PIPE)
     try:
         assert foreign.stdout.readline() == b"listening\n"
-        assert_runs_cold(warm) if name == "daemon.sock" else None
+        if name == "daemon.sock":
+            assert_runs_cold(warm)
         result = warm.run(["-c", "print('mine')"])
         assert (result.out, result.err, result.status) == (b"mine\n", b"", 0)
         warm.ctl("status")
@@ -224,7 +226,6 @@ for path in sys.argv[1:]:
 
 
 def stat_is_socket(path):
-    import stat
     return stat.S_ISSOCK(os.lstat(path).st_mode)
 
 
