@@ -6,6 +6,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -53,9 +54,13 @@ static int free_slot(void)
 /* Nobody will serve who waits in the backlog: end of file tells them to run cold, now rather than after a time-out. */
 static void turn_away(void)
 {
-    int fd;
-    while ((fd = accept4(zy.listen, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
+    struct pollfd p = {.fd = zy.listen, .events = POLLIN};
+    while (poll(&p, 1, 0) > 0) {
+        int fd = accept4(zy.listen, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0)
+            return;
         close(fd);
+    }
 }
 
 /* Standbys that are still rehearsing do so at idle priority; somebody waits for them now. */

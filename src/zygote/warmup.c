@@ -5,6 +5,7 @@
 
 #include "base/io.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -88,23 +89,47 @@ static long long stamp_grain_us(void)
     return clock_getres(CLOCK_REALTIME_COARSE, &grain) == 0 ? grain.tv_nsec / 1000 + 1000 : 11000;
 }
 
+static bool changed_since(const struct stat *st)
+{
+    long long changed = st->st_ctim.tv_sec * 1000000LL + st->st_ctim.tv_nsec / 1000;
+    return changed >= zy.warming_since_us - stamp_grain_us();
+}
+
+static int is_stale(const char *path, struct wf_err *err)
+{
+    zy.failed_why = WF_WHY_STALE;
+    return wf_err_msg(err, "%s changed while it was being loaded", path);
+}
+
 /* A file that changed after warming up began may have been read before that: this zygote must not serve. */
 static int check_unchanged(const char *path, struct wf_err *err)
 {
     struct stat st;
-    if (stat(path, &st) < 0)
+    return stat(path, &st) == 0 && changed_since(&st) ? is_stale(path, err) : 0;
+}
+
+/* The same for what appeared in a directory. Imports make __pycache__ themselves, so that its own stamp only says that a
+ * closer look is needed. */
+static int check_directory(const char *path, struct wf_err *err)
+{
+    struct stat st;
+    if (stat(path, &st) < 0 || !changed_since(&st))
         return 0;
-    long long changed = st.st_ctim.tv_sec * 1000000LL + st.st_ctim.tv_nsec / 1000;
-    if (changed < zy.warming_since_us - stamp_grain_us())
-        return 0;
-    zy.failed_why = WF_WHY_STALE;
-    return wf_err_msg(err, "%s changed while it was being loaded", path);
+    DIR *dir = opendir(path);
+    int stale = 0;
+    for (struct dirent *d; dir != NULL && !stale && (d = readdir(dir)) != NULL;)
+        if (d->d_name[0] != '.' && strcmp(d->d_name, "__pycache__") != 0 &&
+            fstatat(dirfd(dir), d->d_name, &st, 0) == 0 && changed_since(&st))
+            stale = is_stale(path, err);
+    if (dir != NULL)
+        closedir(dir);
+    return stale;
 }
 
 static int add_watch(const char *path, size_t size, struct wf_err *err)
 {
     (void)size;
-    return zy_watch_dir(path, err) < 0 ? -1 : check_unchanged(path, err); /* a file may have appeared in it */
+    return zy_watch_dir(path, err) < 0 ? -1 : check_directory(path, err);
 }
 
 static int add_file(const char *path, size_t size, struct wf_err *err)
