@@ -127,6 +127,9 @@ def test_nothing_of_warmfork_in_the_environment(shared):
     shared.same(["-c", names], env={"LD_PRELOAD": "", "GLIBC_TUNABLES": ""}, warm=None)
 
 
-def test_command_line_in_proc(shared):
-    """`sys.argv` may be replaced; the title that `ps` shows is not promised, but reading it must work."""
-    shared.same(["-c", "import os; print(len(open('/proc/self/cmdline','rb').read()) > 0, os.path.exists('/proc/self'))"])
+def test_command_line_and_environment_in_proc(shared):
+    """What ps shows, and what `pgrep -f` finds, is the program's own."""
+    show = "import sys; print(open('/proc/self/cmdline', 'rb').read()); print(open('/proc/self/comm').read() != '')"
+    shared.same(["-c", show, "an argument", ""])
+    shared.same([write(f"{shared.work}/cmdline.py", show), "x" * 2000])
+    shared.same(["-c", "print(sorted(open('/proc/self/environ', 'rb').read().split(b'\\0')))"], env={"MORE": "y" * 3000})
