@@ -88,7 +88,7 @@ class _Main(type(sys)):
     """Stands in for __main__."""
 
     def __getattribute__(self, name):
-        _touched.add("__main__")
+        _touched.add(f"__main__.{name}")
         return super().__getattribute__(name)
 
 
@@ -104,8 +104,8 @@ def _kept_pid(had):
 def load(name):
     """Imports a module by its dotted name. Returns what it looked at and must not have, or None."""
     main, argv, orig_argv, had = sys.modules["__main__"], sys.argv, sys.orig_argv, set(sys.modules)
-    sys.argv, sys.orig_argv, sys.modules["__main__"] = _Argv(argv), _Argv(orig_argv), _Main("__main__")
-    watched = sys.argv
+    watched, stand_in = _Argv(argv), _Main("__main__")
+    sys.argv, sys.orig_argv, sys.modules["__main__"] = watched, _Argv(orig_argv), stand_in
     _touched.clear()
     try:
         __import__(name)
@@ -113,6 +113,8 @@ def load(name):
         if sys.argv is not watched:
             _touched.add("the command line")
         sys.argv, sys.orig_argv, sys.modules["__main__"] = argv, orig_argv, main
+        if sys.modules.get("__mp_main__") is stand_in:  # multiprocessing's second name for it
+            sys.modules["__mp_main__"] = main
     _touched.update(_kept_pid(had))
     return ", ".join(sorted(_touched)).encode() or None
 

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -124,26 +125,24 @@ static void clear_module(PyObject *module)
 /* Names of sys.modules in order of import, from __main__ on those that came after the fork. */
 static PyObject *own_modules(void)
 {
-    PyObject *names = PyDict_Keys(zp.modules), *own = PyList_New(0);
-    if (names == NULL || own == NULL)
-        goto failed;
-    PyObject *main_name = PyUnicode_FromString("__main__");
-    if (main_name == NULL || PyList_Append(own, main_name) < 0)
-        goto failed;
-    Py_DECREF(main_name);
-    Py_ssize_t count = PyList_Size(names), first = count;
-    while (first > 0 && PyDict_GetItemWithError(zp.inherited, PyList_GetItem(names, first - 1)) == NULL)
-        first--;
-    for (; first < count; first++)
-        if (PyList_Append(own, PyList_GetItem(names, first)) < 0)
-            goto failed;
-    Py_DECREF(names);
-    return own;
-failed:
-    Py_XDECREF(names);
-    Py_XDECREF(own);
+    /* Backwards and one at a time: a list of all the names would write to a page for each. */
+    PyObject *back = PyObject_CallMethod(zp.modules, "__reversed__", NULL);
+    PyObject *own = PyList_New(0), *main_name = PyUnicode_FromString("__main__"), *name;
+    int failed = back == NULL || own == NULL || main_name == NULL;
+    while (!failed && (name = PyIter_Next(back)) != NULL) {
+        bool inherited = PyDict_GetItemWithError(zp.inherited, name) != NULL;
+        failed = !inherited && PyList_Append(own, name) < 0;
+        Py_DECREF(name);
+        if (inherited)
+            break;
+    }
+    failed = failed || PyErr_Occurred() || PyList_Append(own, main_name) < 0 || PyList_Reverse(own) < 0;
+    Py_XDECREF(back);
+    Py_XDECREF(main_name);
+    if (failed)
+        Py_CLEAR(own);
     PyErr_Clear();
-    return NULL;
+    return own;
 }
 
 static void collect(void)
@@ -213,6 +212,8 @@ static void step_objects(void)
         if (PyDict_SetItem(zp.modules, name, Py_None) < 0)
             PyErr_Clear();
     }
+    if (zp_get(zp.modules, "__mp_main__") != NULL)
+        PyDict_SetItemString(zp.modules, "__mp_main__", Py_None);
     collect();
     for (Py_ssize_t i = 0; i < count; i++)
         if (PyDict_DelItem(zp.modules, PyList_GetItem(own, i)) < 0)
@@ -284,6 +285,8 @@ static void send_status(struct zy_job *job)
     if (wf_channel_send(job->connection, WF_EXITED, 0, &iov, 1, NULL, 0, NULL) < 0)
         return;
     /* The client must not compete with the teardown of our address space; bounded, for it may be stopped. */
+    struct sched_param param = {0};
+    sched_setscheduler(0, SCHED_IDLE, &param);
     struct pollfd p = {.fd = job->connection, .events = POLLIN};
     poll(&p, 1, 1000);
 }
@@ -312,6 +315,14 @@ void zy_finish_rehearse(struct zy_job *job)
     PyDict_SetItemString(zp.modules, "__main__", module);
     Py_XDECREF(import);
     Py_DECREF(module);
+}
+
+void zy_finish_inherited(void)
+{
+    step_threads();
+    if (zp_atexit_count() != 0)
+        step_atexit();
+    step_streams();
 }
 
 _Noreturn void zy_finish(struct zy_job *job)

@@ -124,6 +124,7 @@ static void collapse_mappings(void)
 
 void zy_heap_freeze(void)
 {
+    zy_reseed_prepare();
     zp.gc_was_enabled = PyGC_IsEnabled();
     PyObject *collected = PyObject_CallFunctionObjArgs(zp.gc_collect, NULL);
     Py_XDECREF(collected);

@@ -159,7 +159,9 @@ static int main_renew(void)
     PyObject *fresh = zp.main_kept ? NULL : PyModule_New("__main__");
     if (zp.main_kept)
         return 0;
-    if (fresh == NULL || PyDict_SetItemString(zp.modules, "__main__", fresh) < 0)
+    if (fresh == NULL || PyDict_SetItemString(zp.modules, "__main__", fresh) < 0 ||
+        (zp_get(zp.modules, "__mp_main__") != NULL && /* multiprocessing's second name for it */
+         PyDict_SetItemString(zp.modules, "__mp_main__", fresh) < 0))
         return -1;
     Py_DECREF(fresh); /* sys.modules has it, and nobody else */
     zp.main_module = fresh;

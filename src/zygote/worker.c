@@ -209,9 +209,7 @@ static void reseed(void)
         Py_XDECREF(current);
         Py_XDECREF(key);
     }
-    PyObject *mtrand = zp_get(zp.modules, "numpy.random.mtrand");
-    PyObject *done = mtrand ? PyObject_CallMethod(mtrand, "seed", NULL) : NULL;
-    Py_XDECREF(done);
+    zy_reseed();
     PyErr_Clear();
 }
 
@@ -261,6 +259,9 @@ _Noreturn void zy_worker_main(unsigned slot)
     if (zy.own_pidfd < 0 || zp_main_reset() < 0 || zy_stdio_prepare(kinds) < 0)
         _exit(3);
     reseed();
+    if (zy_pages_wanted(slot))
+        zy_pages_learn();
+    zy_pages_copy();
     sched_setscheduler(0, SCHED_OTHER, &param);
     atomic_store(&zy.shared->state[slot], ZY_WAITING);
     uint64_t one = 1;

@@ -18,6 +18,7 @@
 #define ZY_SLOTS 4096        /* workers alive at once */
 #define ZY_STANDBY 2         /* two serve gaps of 5 ms */
 #define ZY_STANDBY_MAX 4     /* while a burst lasts */
+#define ZY_PAGES 2048        /* remembered of those that a program's end writes to */
 #define ZY_ENDED 4096        /* wait statuses kept */
 #define ZY_FD_BASE 700       /* our own descriptors live up here, away from the program's */
 #define ZY_FD_GATHER 760     /* four in a row, in a standby */
@@ -40,6 +41,9 @@ struct zy_shared {
     atomic_llong last_us;
     struct zy_stdkind kinds[3];    /* of the last run: what standbys prepare for */
     atomic_int state[ZY_SLOTS];    /* enum zy_state */
+    atomic_int pages_known;         /* 1: a worker is finding out, or has */
+    atomic_uint page_count;
+    uintptr_t page[ZY_PAGES];       /* that the end of a program writes to */
     atomic_ullong cookie[ZY_SLOTS]; /* start time of that worker */
     atomic_uint client[ZY_SLOTS];   /* pid to tell of stops, 0: nobody wants to know */
 };
@@ -189,6 +193,18 @@ void zy_run_exception(struct zy_job *job);
 /* finish.c: ends the program as python would have, sends the status, and exits. */
 _Noreturn void zy_finish(struct zy_job *job);
 void zy_finish_rehearse(struct zy_job *job);
+
+/* The inherited part of a program's end: threads, atexit callbacks, streams. Once per process. */
+void zy_finish_inherited(void);
+
+/* pages.c: true for one worker of each zygote, which is to call zy_pages_learn when it has rehearsed. */
+bool zy_pages_wanted(unsigned slot);
+_Noreturn void zy_pages_learn(void);
+void zy_pages_copy(void); /* in a standby */
+
+/* reseed.c: before the heap is frozen; in a standby. */
+void zy_reseed_prepare(void);
+void zy_reseed(void);
 
 /* heap.c */
 int zy_heap_init(void);   /* huge-page arenas; as early as possible */
