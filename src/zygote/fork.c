@@ -38,7 +38,7 @@ enum zy_forked zy_fork(pid_t *ret_pid, struct wf_err *err)
 unsigned zy_count(enum zy_state state)
 {
     unsigned n = 0;
-    for (unsigned i = 0; i < ZY_SLOTS; i++)
+    for (unsigned i = 0; i < zy.slots_used; i++)
         n += zy.worker[i].pid != 0 && atomic_load(&zy.shared->state[i]) == (int)state;
     return n;
 }
@@ -67,7 +67,7 @@ static void turn_away(void)
 static void hurry(void)
 {
     struct sched_param param = {0};
-    for (unsigned i = 0; i < ZY_SLOTS; i++)
+    for (unsigned i = 0; i < zy.slots_used; i++)
         if (zy.worker[i].pid != 0 && atomic_load(&zy.shared->state[i]) == ZY_REHEARSING)
             sched_setscheduler(zy.worker[i].pid, SCHED_OTHER, &param);
 }
@@ -91,6 +91,8 @@ bool zy_refill(bool urgent)
             return true;
         case ZY_PARENT:
             zy.worker[slot].pid = pid;
+            if (zy.slots_used <= (unsigned)slot)
+                zy.slots_used = (unsigned)slot + 1;
             have++;
             break;
         case ZY_FORK_FAILED:
@@ -158,9 +160,9 @@ void zy_reap(void)
     pid_t pid;
     while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
         unsigned i = 0;
-        while (i < ZY_SLOTS && zy.worker[i].pid != pid)
+        while (i < zy.slots_used && zy.worker[i].pid != pid)
             i++;
-        if (i == ZY_SLOTS)
+        if (i == zy.slots_used)
             continue; /* a candidate */
         if (WIFSTOPPED(status) || WIFCONTINUED(status)) {
             tell_of_stop(i, status);

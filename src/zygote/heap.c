@@ -135,6 +135,13 @@ void zy_heap_freeze(void)
     PyErr_Clear();
 }
 
+void zy_heap_freeze_again(void)
+{
+    PyObject *frozen = PyObject_CallFunctionObjArgs(zp.gc_freeze, NULL);
+    Py_XDECREF(frozen);
+    PyErr_Clear();
+}
+
 void zy_heap_worker(void)
 {
     heap.own = false;

@@ -329,7 +329,7 @@ void zy_become_candidate(void)
 {
     zy.base = false;
     zy.serving = zy.ready_told = zy.retiring = false;
-    zy.early_deaths = 0;
+    zy.early_deaths = zy.slots_used = 0;
     zy.zygote_pid = getpid();
     int *const fds[] = {&zy.listen, &zy.ctl_listen, &zy.wake, &zy.refill, &zy.watch};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)

@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NOT_PYC "the program is a .pyc file"
@@ -111,14 +112,49 @@ struct dirent64_kernel { /* linux_dirent64; glibc hides the call behind opendir 
     char name[];
 };
 
+/* Directories found to hide nothing, by what changes with their entries. One that changed within the last seconds is not
+ * remembered: its stamp could stay the same through another change. Racing writers cost a listing, never an answer:
+ * an entry is taken only when all of it agrees. */
+#define SETTLED_SECONDS 2
+
+static uint64_t innocence(const struct stat *st)
+{
+    uint64_t h = 0x9e3779b97f4a7c15u;
+    const uint64_t part[] = {st->st_dev, st->st_ino, (uint64_t)st->st_mtim.tv_sec, (uint64_t)st->st_mtim.tv_nsec,
+                             (uint64_t)st->st_ctim.tv_sec, (uint64_t)st->st_ctim.tv_nsec};
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++)
+        h = (h ^ part[i]) * 0xff51afd7ed558ccdu, h ^= h >> 32;
+    return h | 1;
+}
+
+static bool is_innocent(uint64_t mark)
+{
+    return atomic_load(&zy.shared->innocent[mark % ZY_INNOCENT]) == mark;
+}
+
+static void note_innocent(const struct stat *st, uint64_t mark)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    if (st->st_mtim.tv_sec + SETTLED_SECONDS < now.tv_sec && st->st_ctim.tv_sec + SETTLED_SECONDS < now.tv_sec)
+        atomic_store(&zy.shared->innocent[mark % ZY_INNOCENT], mark);
+}
+
 bool zy_shadowed(const struct zy_job *job, PyObject *modules, char *ret_name, size_t size)
 {
     _Alignas(8) static char buffer[32768];
     if (!job->has_path0 || job->importer)
         return false;
-    int dir = open(job->path0[0] ? job->path0 : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0)
+    struct stat st;
+    const char *path = job->path0[0] ? job->path0 : ".";
+    if (stat(path, &st) < 0)
         return false; /* python could not list it either */
+    uint64_t mark = innocence(&st) ^ ((uint64_t)(modules == zp.hidden) << 1);
+    if (is_innocent(mark))
+        return false;
+    int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return false;
     bool found = false;
     long got;
     while (!found && (got = syscall(SYS_getdents64, dir, buffer, sizeof buffer)) > 0) {
@@ -131,5 +167,7 @@ bool zy_shadowed(const struct zy_job *job, PyObject *modules, char *ret_name, si
         }
     }
     close(dir);
+    if (!found)
+        note_innocent(&st, mark);
     return found;
 }

@@ -256,6 +256,7 @@ _Noreturn void zy_worker_main(unsigned slot)
     zy_rehearse();
     struct zy_stdkind kinds[3];
     memcpy(kinds, zy.shared->kinds, sizeof kinds);
+    zy_heap_freeze_again();
     if (zy.own_pidfd < 0 || zp_main_reset() < 0 || zy_stdio_prepare(kinds) < 0)
         _exit(3);
     reseed();

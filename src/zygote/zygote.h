@@ -18,6 +18,7 @@
 #define ZY_SLOTS 4096        /* workers alive at once */
 #define ZY_STANDBY 2         /* two serve gaps of 5 ms */
 #define ZY_STANDBY_MAX 4     /* while a burst lasts */
+#define ZY_INNOCENT 256
 #define ZY_PAGES 2048        /* remembered of those that a program's end writes to */
 #define ZY_ENDED 4096        /* wait statuses kept */
 #define ZY_FD_BASE 700       /* our own descriptors live up here, away from the program's */
@@ -43,6 +44,7 @@ struct zy_shared {
     atomic_int state[ZY_SLOTS];    /* enum zy_state */
     atomic_int pages_known;         /* 1: a worker is finding out, or has */
     atomic_uint page_count;
+    atomic_ullong innocent[ZY_INNOCENT]; /* directories without a module of a preloaded one's name (suit.c) */
     uintptr_t page[ZY_PAGES];       /* that the end of a program writes to */
     atomic_ullong cookie[ZY_SLOTS]; /* start time of that worker */
     atomic_uint client[ZY_SLOTS];   /* pid to tell of stops, 0: nobody wants to know */
@@ -80,6 +82,7 @@ struct zygote {
     struct zy_ended ended[ZY_ENDED];
     unsigned ended_next;
     unsigned target;           /* standbys wanted */
+    unsigned slots_used;       /* one more than the highest slot that was ever taken */
     bool fork_failing, ready_told, stats_due;
     char version[32];          /* of python */
     uint64_t route_ino[2];     /* of the run socket's and the .ctl's entries in the runtime directory */
@@ -209,6 +212,7 @@ void zy_reseed(void);
 /* heap.c */
 int zy_heap_init(void);   /* huge-page arenas; as early as possible */
 void zy_heap_freeze(void);
+void zy_heap_freeze_again(void); /* after the rehearsal: collections then walk the program's objects alone */
 void zy_heap_worker(void);    /* after fork, in a worker: new memory is ordinary, collection as before */
 void zy_heap_candidate(void); /* after fork, in a candidate */
 
