@@ -55,6 +55,15 @@ class Bench:
     def warm(self):
         return Warm(self.python, self.warmpy)
 
+    def warmed(self, warm, preload):
+        """Makes a zygote ready; False (and noted) where it is not what was asked for, so that the others go on."""
+        try:
+            warm.warm(preload)
+        except Failed as error:
+            self.fail(str(error))
+            return False
+        return True
+
     def timed(self, warm, commands, gap_ms, rounds):
         """Runs the commands interleaved; every run of a warm one must have been served by its zygote."""
         before = {c.preload: warm.served(c.preload) for c in commands if c.preload is not None}
@@ -81,8 +90,8 @@ def measure_spawn(bench):
             Command("python3", [bench.python, "-c", "pass"], clean_environment()),
         ]
         for name, preload in bench.preloads.items():
-            warm.warm(preload)
-            commands.append(warm.command(f"warmpy {name}", preload, ["-c", "pass"]))
+            if bench.warmed(warm, preload):
+                commands.append(warm.command(f"warmpy {name}", preload, ["-c", "pass"]))
         for name, _, text in (a.partition("=") for a in bench.also):
             commands.append(Command(name, shlex.split(text), dict(os.environ)))
         bench.timed(warm, commands, 5, 10)
@@ -109,7 +118,8 @@ def measure_sustained(bench):
     script = str(records.ROOT / "bench" / "rawloop.py")
     for name, preload in bench.preloads.items():
         with bench.warm() as warm:
-            warm.warm(preload)
+            if not bench.warmed(warm, preload):
+                continue
             command = warm.command("warm", preload, ["-c", "pass"])
             bench.timed(warm, [command], 0, 50)
             raw = raw_loops(bench, warm, preload, [library, str(rounds)], script)
@@ -155,7 +165,8 @@ def measure_memory(bench):
     """Private memory of each standby worker, and of its zygote."""
     with bench.warm() as warm:
         for name, preload in bench.preloads.items():
-            warm.warm(preload)
+            if not bench.warmed(warm, preload):
+                continue
             bench.timed(warm, [warm.command("warm", preload, ["-c", "pass"])], 20, 20)
             standbys = warm.standbys(preload)
             if not standbys:
@@ -225,10 +236,9 @@ def measure_imports(bench):
     rounds = 2 if bench.quick else 8
     with bench.warm() as warm:
         for name, preload in bench.preloads.items():
-            if not preload:
+            if not preload or not bench.warmed(warm, preload):
                 continue
             code = f"import {preload}"
-            warm.warm(preload)
             cold = Command("python3", [bench.python, "-c", code], clean_environment())
             hot = warm.command("warmpy", preload, ["-c", code])
             bench.timed(warm, [cold, hot], 5, 1)
@@ -283,6 +293,9 @@ def main(argv=None):
     machine = writer.add({**records.machine(options.python), "quick": options.quick})
     print(f"{machine['cpu']}, {machine['cores']} CPUs, Linux {machine['kernel']}, {machine['python'].split(' (')[0]}, "
           f"commit {machine['commit']}{' + changes' if machine['modified'] else ''}, load {machine['load']:.1f}")
+    if machine["load"] > 0.5:
+        print(f"bench: the machine is busy (load {machine['load']:.1f}): warm runs need two processes awake at once and "
+              "suffer more from that than cold ones", file=sys.stderr)
     bench = Bench(options, writer)
     started = time.monotonic()
     for section in options.sections:
