@@ -294,8 +294,8 @@ def main(argv=None):
     print(f"{machine['cpu']}, {machine['cores']} CPUs, Linux {machine['kernel']}, {machine['python'].split(' (')[0]}, "
           f"commit {machine['commit']}{' + changes' if machine['modified'] else ''}, load {machine['load']:.1f}")
     if machine["load"] > 0.5:
-        print(f"bench: the machine is busy (load {machine['load']:.1f}): warm runs need two processes awake at once and "
-              "suffer more from that than cold ones", file=sys.stderr)
+        print(f"bench: the machine is busy (load {machine['load']:.1f}), which warm runs suffer from more than cold ones:"
+              " two processes must be awake", file=sys.stderr)
     bench = Bench(options, writer)
     started = time.monotonic()
     for section in options.sections:
