@@ -294,7 +294,7 @@ def main(argv=None):
     print(f"{machine['cpu']}, {machine['cores']} CPUs, Linux {machine['kernel']}, {machine['python'].split(' (')[0]}, "
           f"commit {machine['commit']}{' + changes' if machine['modified'] else ''}, load {machine['load']:.1f}")
     if machine["load"] > 0.5:
-        print(f"bench: the machine is busy (load {machine['load']:.1f}), which warm runs suffer from more than cold ones:"
+        print(f"bench: the machine is busy (load {machine['load']:.1f}), and warm runs suffer most from that:"
               " two processes must be awake", file=sys.stderr)
     bench = Bench(options, writer)
     started = time.monotonic()
