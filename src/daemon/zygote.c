@@ -114,6 +114,7 @@ static bool act_timeout(struct daemon *d, struct wd_zygote *z) {
 
 static bool act_kill(struct daemon *d, struct wd_zygote *z) {
     wd_launch_kill(z, d);
+    wd_zygote_unlink(d, z, true); /* it may have been about to serve */
     return true;
 }
 

@@ -110,10 +110,12 @@ static void reveal_linecache(struct zy_job *job)
     if (zy_shadowed(job, zp.hidden, name, sizeof name))
         return;
     /* Importing it would have looked into the program's directory first, and left an importer for that. */
-    PyObject *path0 = job->has_path0 ? PyUnicode_DecodeFSDefault(getcwd(name, sizeof name) ? name : "") : NULL;
+    bool looked = job->has_path0 && getcwd(name, sizeof name) != NULL; /* not where that was deleted */
+    PyObject *path0 = looked ? PyUnicode_DecodeFSDefault(name) : NULL;
     PyObject *importer = path0 ? PyImport_GetImporter(path0) : NULL;
     Py_XDECREF(path0);
     Py_XDECREF(importer);
+    PyErr_Clear();
     if (PyDict_Update(zp.modules, zp.hidden) < 0)
         PyErr_Clear();
 }
