@@ -143,37 +143,39 @@ static int list_inherited(struct wf_collected *c, struct wf_err *err) {
     }
 }
 
-/* Whether no descriptor is open from 3 up, without /proc, where the first look costs a new process
- * 13 us. select() ignores bits beyond the size of the descriptor table and fails for others whose
- * descriptor is closed: so it tells whether the table ends at `end`. If it does not, all from there
- * up would have to be open, `end` itself too. poll() then marks each closed one up to there. */
-static bool none_above_stdio(int end) {
+/* Whether no descriptor but `own` is open from 3 up, without /proc, where the first look costs a
+ * new process 13 us. select() ignores bits beyond the size of the descriptor table and fails for
+ * others whose descriptor is closed: so it tells whether the table ends at `end`. If it does not,
+ * all from there up would have to be open, `end` itself too. poll() then marks each closed one up
+ * to there. */
+static bool none_above_stdio(int end, int own) {
     static const int64_t no_wait[2] = { 0, 0 };
     struct pollfd items[TABLE_LARGE - 3 + 1];
     uint64_t bits[TABLE_SELECT / 64], count = (uint64_t)end - 3 + 1;
+    int closed = (int)count - (own >= 3 && own <= end);
     for (int i = 0; i < TABLE_SELECT / 64; i++)
         bits[i] = i < end / 64 ? 0 : ~0ull;
     if (syscall(SYS_pselect6, TABLE_SELECT, bits, NULL, NULL, no_wait, NULL) != 0)
         return false;
     for (uint64_t i = 0; i < count; i++)
-        items[i] = (struct pollfd){ .fd = 3 + (int)i };
-    if (poll(items, count, 0) != (int)count)
+        items[i] = (struct pollfd){ .fd = 3 + (int)i == own ? -1 : 3 + (int)i };
+    if (poll(items, count, 0) != closed)
         return false;
     for (uint64_t i = 0; i < count; i++)
-        if (items[i].revents != POLLNVAL)
+        if (items[i].fd >= 0 && items[i].revents != POLLNVAL)
             return false;
     return true;
 }
 
 /* The process's own descriptors. */
-static int collect_own_fds(struct wf_collected *c, struct wf_err *err) {
+static int collect_own_fds(struct wf_collected *c, int connection, struct wf_err *err) {
     for (int fd = 0; fd < 3; fd++)
         if (inheritable(fd)) {
             c->request.stdio |= 1u << fd;
             c->fds[c->nfds++] = fd;
         }
     c->fds[c->nfds++] = -1; /* the working directory, opened later */
-    if (none_above_stdio(TABLE_SMALL) || none_above_stdio(TABLE_LARGE))
+    if (none_above_stdio(TABLE_SMALL, connection) || none_above_stdio(TABLE_LARGE, connection))
         return 0;
     return list_inherited(c, err);
 }
@@ -281,15 +283,16 @@ static int check_stdin(const struct wf_collected *c, struct wf_err *err) {
     return 0;
 }
 
-static int collect(const struct wf_context *ctx, const struct wf_overrides *over,
+static int collect(const struct wf_context *ctx, const struct wf_overrides *over, int connection,
                    struct wf_collected *c, struct wf_err *err) {
     int result;
-    if ((result = over->fds != NULL ? collect_given_fds(c, over, err) : collect_own_fds(c, err)) !=
-            0 ||
+    if ((result = over->fds != NULL ? collect_given_fds(c, over, err)
+                                    : collect_own_fds(c, connection, err)) != 0 ||
         (result = check_stdin(c, err)) != 0 || (result = collect_scheduling(c, err)) != 0 ||
         (result = collect_limits(&c->request, err)) != 0 ||
         (result = collect_ignored(&c->request, err)) != 0 ||
-        (result = collect_strings(ctx, c, err)) != 0)
+        (result = collect_strings(ctx, c, err)) != 0 ||
+        (result = wf_place_add_namespaces(&c->request.place, connection, err)) != 0)
         return result;
     if (over->umask >= 0) {
         c->request.umask = (uint32_t)over->umask;
@@ -301,19 +304,7 @@ static int collect(const struct wf_context *ctx, const struct wf_overrides *over
 }
 
 int wf_request_collect(const struct wf_context *ctx, const struct wf_overrides *over,
-                       struct wf_collected *ret, struct wf_err *err) {
-    int result = wf_request_collect_quick(ctx, over, ret, err);
-    if (result == 0 && (result = wf_request_complete(ret, -1, err)) < 0)
-        wf_request_done(ret);
-    return result;
-}
-
-int wf_request_complete(struct wf_collected *c, int connection, struct wf_err *err) {
-    return wf_place_add_namespaces(&c->request.place, connection, err);
-}
-
-int wf_request_collect_quick(const struct wf_context *ctx, const struct wf_overrides *over,
-                             struct wf_collected *ret, struct wf_err *err) {
+                       int connection, struct wf_collected *ret, struct wf_err *err) {
     const struct wf_command *command = &ctx->command;
     struct wf_request *r = &ret->request;
     ret->flags = over->stops ? WF_F_STOPS : 0;
@@ -337,7 +328,7 @@ int wf_request_collect_quick(const struct wf_context *ctx, const struct wf_overr
     r->fdnums = (struct wf_span){ ret->fdnums, 0 };
     r->argc = ctx->argc;
     r->envc = ctx->envc;
-    int result = collect(ctx, over, ret, err);
+    int result = collect(ctx, over, connection, ret, err);
     if (result != 0)
         wf_request_done(ret);
     return result;

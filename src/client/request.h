@@ -8,7 +8,7 @@
 
 struct wf_collected {
     struct wf_request
-        request; /* spans point into the context and into this struct: do not copy or move it */
+        request;    /* spans point into the context and into this struct: do not copy or move it */
     unsigned flags; /* of WF_RUN */
     unsigned nfds;
     int fds[WF_MAX_FDS]; /* in the order of WF_RUN; fds[cwd_index] is owned, the others are the
@@ -34,15 +34,10 @@ struct wf_overrides {
 
 /* Measures the calling process. `ctx` must have its key, and outlive `ret`. 1: it can only run
  * cold, `err` says why; -1: something could not be measured (cold as well). On anything but 0
- * nothing is owned. */
+ * nothing is owned. This takes about as long as a worker takes to wake up, so it is done between
+ * connect and send: `connection` is the connection, which is not handed on, or -1. */
 int wf_request_collect(const struct wf_context *ctx, const struct wf_overrides *over,
-                       struct wf_collected *ret, struct wf_err *err);
-
-/* The same in two halves. The second one, namespaces, takes as long as a worker takes to wake up,
- * and is done meanwhile, between connect and send: `connection` is the connection, or -1. */
-int wf_request_collect_quick(const struct wf_context *ctx, const struct wf_overrides *over,
-                             struct wf_collected *ret, struct wf_err *err);
-int wf_request_complete(struct wf_collected *c, int connection, struct wf_err *err);
+                       int connection, struct wf_collected *ret, struct wf_err *err);
 
 /* Closes and unmaps what it owns. */
 void wf_request_done(struct wf_collected *c);

@@ -80,23 +80,24 @@ static enum attempt await_answer(struct wf_run *run, struct wf_err *err) {
 /* What stays the same from one attempt to the next. */
 struct search {
     const struct wf_context *ctx;
+    const struct wf_overrides *over;
     struct wf_collected *c;
     struct wf_run *run;
-    bool complete;
+    bool collected;
 };
 
 /* All that a run needs and its route does not, done while the worker wakes up. That the directory
  * is ours alone is verified here too: nothing has been sent yet. */
 static int get_ready(struct search *s, int connection, struct wf_err *err) {
     int dir;
-    if (s->complete)
+    if (s->collected)
         return 0;
     if (wf_rundir_open(s->run->rundir, false, &dir, err) < 0)
         return -1;
     wf_close(&dir);
-    if (wf_request_complete(s->c, connection, err) < 0)
+    if (wf_request_collect(s->ctx, s->over, connection, s->c, err) != 0)
         return -1;
-    s->complete = true;
+    s->collected = true;
     return 0;
 }
 
@@ -143,16 +144,13 @@ static enum attempt try_variants(struct search *s, bool with_preload, struct wf_
 int wf_run_start(const struct wf_context *ctx, const struct wf_overrides *over, const char *rundir,
                  struct wf_collected *c, struct wf_run *ret, enum wf_want *ret_want,
                  struct wf_err *err) {
-    struct search s = { .ctx = ctx, .c = c, .run = ret };
+    struct search s = { .ctx = ctx, .over = over, .c = c, .run = ret };
     bool is_base = memcmp(ctx->key, ctx->base_key, sizeof ctx->key) == 0, with_preload = !is_base;
     enum attempt result;
-    struct wf_err place_err;
     *ret_want = WF_WANT_NOTHING;
     c->nfds = 0;
     c->cwd = -1;
     c->map = NULL;
-    if (wf_request_collect_quick(ctx, over, c, err) != 0)
-        return 1;
     ret->ended = false;
     memcpy(ret->rundir, rundir, strlen(rundir) + 1);
     for (;;) {
@@ -166,9 +164,12 @@ int wf_run_start(const struct wf_context *ctx, const struct wf_overrides *over, 
             break;
         with_preload = false;
     }
-    if (*ret_want != WF_WANT_NOTHING && !s.complete && wf_request_complete(c, -1, &place_err) < 0) {
-        *ret_want = WF_WANT_NOTHING;
-        *err = place_err;
+    if (*ret_want != WF_WANT_NOTHING && !s.collected) {
+        struct wf_err why;
+        if (wf_request_collect(ctx, over, -1, c, &why) != 0) {
+            *ret_want = WF_WANT_NOTHING;
+            *err = why;
+        }
     }
     return result == ATTEMPT_STARTED ? 0 : 1;
 }

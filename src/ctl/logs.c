@@ -38,7 +38,8 @@ static int print_tail(int dir, long lines) {
         wf_buf_add(&all, data, size);
         free(data);
     }
-    /* Back over `lines` ends of lines; the very last one ends the last line, and is none of them. */
+    /* Back over `lines` ends of lines; the very last one ends the last line, and is none of them.
+     */
     size_t at = lines > 0 && all.size > 0 ? all.size - 1 : all.size;
     while (at > 0 && at < all.size && !(all.data[at - 1] == '\n' && --lines == 0))
         at--;
