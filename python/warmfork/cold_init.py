@@ -1,5 +1,5 @@
-# Runs a program in a named zygote's stead when there is none: `python OPTIONS cold_init.py INIT PROGRAM-ARGUMENTS`. The init
-# section first, then the program, in one __main__, as the zygote would have it.
+# Runs a program in a named zygote's stead when there is none: `python OPTIONS cold_init.py INIT PROGRAM-ARGUMENTS`.
+# The init section first, then the program, in one __main__, as the zygote would have it.
 def _both():
     import io
     import os

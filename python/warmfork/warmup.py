@@ -188,8 +188,8 @@ def _pth_lines():
 def constants():
     """Names that start-up hooks may have looked up in os.environ before anything could be recorded.
 
-    sitecustomize, usercustomize and `import` lines of .pth files run before any program does. Every string in their code
-    that could name a variable counts as consulted: too many rather than too few.
+    sitecustomize, usercustomize and `import` lines of .pth files run before any program does. Every string in their
+    code that could name a variable counts as consulted: too many rather than too few.
     """
     found = set()
     standard = os.path.dirname(os.__file__)

@@ -1,6 +1,7 @@
-/* What warming up did to the environment, and has to be done to each program's too: python coerces LC_CTYPE (PEP 538),
- * and modules set variables for their children when they are imported (scikit-learn: KMP_INIT_AT_FORK). The values
- * such code looked at are inputs, so the change is the same for every request that is served. */
+/* What warming up did to the environment, and has to be done to each program's too: python coerces
+ * LC_CTYPE (PEP 538), and modules set variables for their children when they are imported
+ * (scikit-learn: KMP_INIT_AT_FORK). The values such code looked at are inputs, so the change is the
+ * same for every request that is served. */
 #include "zygote/zygote.h"
 #include "zygote/python.h"
 
@@ -10,29 +11,26 @@
 extern char **environ;
 
 static struct {
-    char **set;        /* "NAME=VALUE" */
-    char **unset;      /* "NAME" */
+    char **set;   /* "NAME=VALUE" */
+    char **unset; /* "NAME" */
     unsigned sets, unsets;
 } changes;
 
 /* These are the zygote's own: the caller's are in force again before anything runs. */
-static bool is_ours(const char *entry, size_t size)
-{
-    static const char *const own[] = {"LD_PRELOAD", "GLIBC_TUNABLES"};
+static bool is_ours(const char *entry, size_t size) {
+    static const char *const own[] = { "LD_PRELOAD", "GLIBC_TUNABLES" };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (strlen(own[i]) == size && memcmp(entry, own[i], size) == 0)
             return true;
     return false;
 }
 
-static bool same_name(const char *a, const char *b, size_t size)
-{
+static bool same_name(const char *a, const char *b, size_t size) {
     return strncmp(a, b, size) == 0 && (b[size] == '=' || b[size] == '\0') &&
            (a[size] == '=' || a[size] == '\0');
 }
 
-static const char *request_entry(const struct wf_request *r, const char *name, size_t size)
-{
+static const char *request_entry(const struct wf_request *r, const char *name, size_t size) {
     const char *s = (const char *)r->strings.data;
     for (uint32_t i = 0; i < r->argc + r->envc; i++, s += strlen(s) + 1)
         if (i >= r->argc && same_name(name, s, size) && s[size] == '=')
@@ -40,16 +38,14 @@ static const char *request_entry(const struct wf_request *r, const char *name, s
     return NULL;
 }
 
-static const char *own_entry(const char *name, size_t size)
-{
+static const char *own_entry(const char *name, size_t size) {
     for (char **e = environ; e != NULL && *e != NULL; e++)
         if (same_name(name, *e, size) && (*e)[size] == '=')
             return *e;
     return NULL;
 }
 
-static bool append(char ***list, unsigned *count, const char *entry, size_t size)
-{
+static bool append(char ***list, unsigned *count, const char *entry, size_t size) {
     char **more = realloc(*list, (*count + 1) * sizeof *more);
     if (more == NULL)
         return false;
@@ -58,8 +54,7 @@ static bool append(char ***list, unsigned *count, const char *entry, size_t size
     return more[(*count)++] != NULL;
 }
 
-int zy_changes_find(const struct wf_request *r, struct wf_err *err)
-{
+int zy_changes_find(const struct wf_request *r, struct wf_err *err) {
     bool ok = true;
     for (char **e = environ; e != NULL && *e != NULL; e++) {
         const char *eq = strchr(*e, '=');
@@ -78,18 +73,14 @@ int zy_changes_find(const struct wf_request *r, struct wf_err *err)
     return ok ? 0 : wf_err_sys(err, "malloc", "changes of the environment");
 }
 
-unsigned zy_changes_room(void)
-{
-    return changes.sets;
-}
+unsigned zy_changes_room(void) { return changes.sets; }
 
-void zy_changes_apply(struct zy_job *job)
-{
+void zy_changes_apply(struct zy_job *job) {
     if (changes.sets + changes.unsets == 0)
         return;
     unsigned to = 0;
     char **env = job->envp;
-    bool placed[64] = {false};
+    bool placed[64] = { false };
     for (unsigned from = 0; env[from] != NULL; from++) {
         bool drop = false;
         for (unsigned i = 0; i < changes.unsets && !drop; i++)

@@ -1,13 +1,15 @@
-/* Ends a program as python ends: threads, atexit, streams, then its own objects; but without finalising what was
- * inherited, which would touch and copy every preloaded page (25-80 ms with pandas or scikit-learn).
+/* Ends a program as python ends: threads, atexit, streams, then its own objects; but without
+ * finalising what was inherited, which would touch and copy every preloaded page (25-80 ms with
+ * pandas or scikit-learn).
  *
  * 1 threads      non-daemon ones are joined: they may still print and register
  * 2 atexit       the interpreter is whole: callbacks may import
  * 3 streams      a failing flush of sys.stdout makes the status 120
- * 4 objects      __main__ and the modules imported since the fork go, so that __del__ runs and files are closed
- * 5 files        what is still open and buffered (held by inherited modules) is flushed; then C's streams
- * 6 descriptors  closed before the status is sent: end of file on an inherited pipe must not wait for our exit
- * 7 status       then the client's end of file, then _exit */
+ * 4 objects      __main__ and the modules imported since the fork go, so that __del__ runs and
+ * files are closed 5 files        what is still open and buffered (held by inherited modules) is
+ * flushed; then C's streams 6 descriptors  closed before the status is sent: end of file on an
+ * inherited pipe must not wait for our exit 7 status       then the client's end of file, then
+ * _exit */
 #include "zygote/zygote.h"
 #include "zygote/python.h"
 
@@ -22,8 +24,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static Py_ssize_t size_of(PyObject *owner, const char *attr)
-{
+static Py_ssize_t size_of(PyObject *owner, const char *attr) {
     PyObject *value = PyObject_GetAttrString(owner, attr);
     Py_ssize_t size = value ? PyObject_Size(value) : -1;
     Py_XDECREF(value);
@@ -31,10 +32,10 @@ static Py_ssize_t size_of(PyObject *owner, const char *attr)
     return size;
 }
 
-/* threading._shutdown() writes to pages that nobody could copy ahead (it cannot be rehearsed: it works once). Where there
- * is but the main thread, no callback, and nobody to look afterwards, it is left out. */
-static bool nothing_to_join(PyObject *threading)
-{
+/* threading._shutdown() writes to pages that nobody could copy ahead (it cannot be rehearsed: it
+ * works once). Where there is but the main thread, no callback, and nobody to look afterwards, it
+ * is left out. */
+static bool nothing_to_join(PyObject *threading) {
     PyObject *name = PyUnicode_FromString("threading");
     bool inherited = name != NULL && PyDict_GetItemWithError(zp.inherited, name) != NULL;
     Py_XDECREF(name);
@@ -43,13 +44,14 @@ static bool nothing_to_join(PyObject *threading)
            size_of(threading, "_threading_atexits") == 0 && zp_atexit_count() == 0;
 }
 
-/* wait_for_thread_shutdown() of pylifecycle.c. An exception may be set (run.c, system_exit_code). */
-static void step_threads(void)
-{
+/* wait_for_thread_shutdown() of pylifecycle.c. An exception may be set (run.c, system_exit_code).
+ */
+static void step_threads(void) {
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
     PyObject *threading = zp_get(zp.modules, "threading");
-    bool call = threading != NULL && threading != Py_None && (type != NULL || !nothing_to_join(threading));
+    bool call = threading != NULL && threading != Py_None &&
+                (type != NULL || !nothing_to_join(threading));
     if (type != NULL || value != NULL)
         PyErr_Restore(type, value, trace);
     PyObject *done = call ? PyObject_CallMethod(threading, "_shutdown", NULL) : NULL;
@@ -62,16 +64,14 @@ static void step_threads(void)
         PyErr_Clear();
 }
 
-static void step_atexit(void)
-{
+static void step_atexit(void) {
     PyObject *done = PyObject_CallFunctionObjArgs(zp.atexit_run, NULL);
     if (done == NULL)
         PyErr_WriteUnraisable(zp.atexit_run);
     Py_XDECREF(done);
 }
 
-static bool is_closed(PyObject *file)
-{
+static bool is_closed(PyObject *file) {
     PyObject *closed = PyObject_GetAttrString(file, "closed");
     int is = closed ? PyObject_IsTrue(closed) : 0;
     Py_XDECREF(closed);
@@ -80,8 +80,7 @@ static bool is_closed(PyObject *file)
 }
 
 /* flush_std_files() of pylifecycle.c. */
-static int step_streams(void)
-{
+static int step_streams(void) {
     int status = 0;
     for (int i = 0; i < 2; i++) {
         PyObject *file = zp_get(zp.sys_dict, i == 0 ? "stdout" : "stderr");
@@ -102,8 +101,7 @@ static int step_streams(void)
 }
 
 /* _PyModule_ClearDict: names with one underscore first, then the others, all but __builtins__. */
-static void clear_module(PyObject *module)
-{
+static void clear_module(PyObject *module) {
     PyObject *dict = PyModule_Check(module) ? PyModule_GetDict(module) : NULL;
     PyObject *keys = dict ? PyDict_Keys(dict) : NULL;
     for (int pass = 1; keys != NULL && pass <= 2; pass++) {
@@ -123,8 +121,7 @@ static void clear_module(PyObject *module)
 }
 
 /* Names of sys.modules in order of import, from __main__ on those that came after the fork. */
-static PyObject *own_modules(void)
-{
+static PyObject *own_modules(void) {
     /* Backwards and one at a time: a list of all the names would write to a page for each. */
     PyObject *back = PyObject_CallMethod(zp.modules, "__reversed__", NULL);
     PyObject *own = PyList_New(0), *main_name = PyUnicode_FromString("__main__"), *name;
@@ -136,7 +133,8 @@ static PyObject *own_modules(void)
         if (inherited)
             break;
     }
-    failed = failed || PyErr_Occurred() || PyList_Append(own, main_name) < 0 || PyList_Reverse(own) < 0;
+    failed = failed || PyErr_Occurred() || PyList_Append(own, main_name) < 0 ||
+             PyList_Reverse(own) < 0;
     Py_XDECREF(back);
     Py_XDECREF(main_name);
     if (failed)
@@ -145,32 +143,39 @@ static PyObject *own_modules(void)
     return own;
 }
 
-static void collect(void)
-{
+static void collect(void) {
     PyObject *n = PyObject_CallFunctionObjArgs(zp.gc_collect, NULL);
     Py_XDECREF(n);
     PyErr_Clear();
 }
 
-/* What finalize_modules() sets to None, so that nothing can be imported and nobody is kept alive. */
-static const char *const deleted[] = {"path", "argv", "ps1", "ps2", "last_type", "last_value", "last_traceback",
-                                      "last_exc", "path_hooks", "path_importer_cache", "meta_path",
-                                      "__interactivehook__"};
+/* What finalize_modules() sets to None, so that nothing can be imported and nobody is kept alive.
+ */
+static const char *const deleted[] = { "path",
+                                       "argv",
+                                       "ps1",
+                                       "ps2",
+                                       "last_type",
+                                       "last_value",
+                                       "last_traceback",
+                                       "last_exc",
+                                       "path_hooks",
+                                       "path_importer_cache",
+                                       "meta_path",
+                                       "__interactivehook__" };
 #define DELETED (sizeof deleted / sizeof *deleted)
 
-/* sys.modules is emptied there, which makes the import of anything fail like this. Emptying ours would touch every module;
- * imports are refused at their door instead. */
-static PyObject *refuse_import(PyObject *self, PyObject *args)
-{
+/* sys.modules is emptied there, which makes the import of anything fail like this. Emptying ours
+ * would touch every module; imports are refused at their door instead. */
+static PyObject *refuse_import(PyObject *self, PyObject *args) {
     (void)self, (void)args;
     PyErr_SetString(PyExc_ImportError, "sys.meta_path is None, Python is likely shutting down");
     return NULL;
 }
 
-static PyMethodDef refuse_import_def = {"__import__", refuse_import, METH_VARARGS, NULL};
+static PyMethodDef refuse_import_def = { "__import__", refuse_import, METH_VARARGS, NULL };
 
-static void close_imports(void)
-{
+static void close_imports(void) {
     PyObject *builtins = zp_get(zp.modules, "builtins");
     PyObject *refuse = PyCFunction_New(&refuse_import_def, NULL);
     if (builtins != NULL && PyModule_Check(builtins) && refuse != NULL) {
@@ -182,8 +187,9 @@ static void close_imports(void)
     for (size_t i = 0; i < DELETED; i++)
         if (zp_get(zp.sys_dict, deleted[i]) != NULL)
             PyDict_SetItemString(zp.sys_dict, deleted[i], Py_None);
-    static const char *const streams[][2] = {
-        {"stdin", "__stdin__"}, {"stdout", "__stdout__"}, {"stderr", "__stderr__"}};
+    static const char *const streams[][2] = { { "stdin", "__stdin__" },
+                                              { "stdout", "__stdout__" },
+                                              { "stderr", "__stderr__" } };
     for (size_t i = 0; i < 3; i++) {
         PyObject *first = zp_get(zp.sys_dict, streams[i][1]);
         PyDict_SetItemString(zp.sys_dict, streams[i][0], first ? first : Py_None);
@@ -192,15 +198,15 @@ static void close_imports(void)
 }
 
 /* finalize_modules() of pylifecycle.c, for what is the program's own. */
-static void step_objects(void)
-{
+static void step_objects(void) {
     PyGC_Collect();
     close_imports();
     PyObject *own = own_modules(), *weak = PyList_New(0);
     if (own == NULL || weak == NULL)
         return;
     Py_ssize_t count = PyList_Size(own);
-    PyObject *kept = zp.main_kept ? zp.main_module : NULL; /* out of the collector's sight: cleared by hand */
+    PyObject *kept = zp.main_kept ? zp.main_module
+                                  : NULL; /* out of the collector's sight: cleared by hand */
     Py_XINCREF(kept);
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *name = PyList_GetItem(own, i);
@@ -236,21 +242,25 @@ static void step_objects(void)
     PyErr_Clear();
 }
 
-static bool is_writer(PyObject *obj)
-{
-    return PyObject_IsInstance(obj, zp.io_buffered) > 0 || PyObject_IsInstance(obj, zp.io_random) > 0 ||
-           PyObject_IsInstance(obj, zp.io_text) > 0;
+/* 0: text, 1: buffer, -1: neither. By type alone: most objects are neither, and there may be many.
+ */
+static int layer_of(PyObject *obj) {
+    PyTypeObject *type = Py_TYPE(obj);
+    if (PyType_IsSubtype(type, (PyTypeObject *)zp.io_text))
+        return 0;
+    return PyType_IsSubtype(type, (PyTypeObject *)zp.io_buffered) ||
+                   PyType_IsSubtype(type, (PyTypeObject *)zp.io_random)
+               ? 1
+               : -1;
 }
 
 /* Text layers before buffers: what they hand down must be flushed as well. */
-static void step_files(void)
-{
+static void step_files(void) {
     PyObject *all = PyObject_CallFunctionObjArgs(zp.gc_get_objects, NULL);
     for (int pass = 0; all != NULL && pass < 2; pass++) {
         for (Py_ssize_t i = 0; i < PyList_Size(all); i++) {
             PyObject *obj = PyList_GetItem(all, i);
-            if (!is_writer(obj) || (PyObject_IsInstance(obj, zp.io_text) > 0) != (pass == 0) ||
-                is_closed(obj))
+            if (layer_of(obj) != pass || is_closed(obj))
                 continue;
             PyObject *done = PyObject_CallMethod(obj, "flush", NULL);
             Py_XDECREF(done);
@@ -260,39 +270,37 @@ static void step_files(void)
     Py_XDECREF(all);
     PyErr_Clear();
     zy_stdio_flush(); /* inherited, so not among those */
-    fflush(stdin); /* gives a seekable stdin's read-ahead back to the caller, as exit() does */
+    fflush(stdin);    /* gives a seekable stdin's read-ahead back to the caller, as exit() does */
     fflush(NULL);
 }
 
-static void close_all_but(int keep)
-{
+static void close_all_but(int keep) {
     if (keep > 0)
         syscall(SYS_close_range, 0, keep - 1, 0);
     syscall(SYS_close_range, keep + 1, ~0u, 0);
 }
 
-static void send_status(struct zy_job *job)
-{
+static void send_status(struct zy_job *job) {
     uint8_t storage[64];
     struct wf_buf out;
     wf_buf_init_fixed(&out, storage, sizeof storage);
-    struct wf_exited end = {.kind = job->status_kind, .value = job->status_value};
+    struct wf_exited end = { .kind = job->status_kind, .value = job->status_value };
     if (!wf_encode_exited(&out, &end))
         return;
-    struct iovec iov = {out.data, out.size};
+    struct iovec iov = { out.data, out.size };
     /* From now on the client's going away is no reason to die. */
     fcntl(job->connection, F_SETFL, 0);
     if (wf_channel_send(job->connection, WF_EXITED, 0, &iov, 1, NULL, 0, NULL) < 0)
         return;
-    /* The client must not compete with the teardown of our address space; bounded, for it may be stopped. */
-    struct sched_param param = {0};
+    /* The client must not compete with the teardown of our address space; bounded, for it may be
+     * stopped. */
+    struct sched_param param = { 0 };
     sched_setscheduler(0, SCHED_IDLE, &param);
-    struct pollfd p = {.fd = job->connection, .events = POLLIN};
+    struct pollfd p = { .fd = job->connection, .events = POLLIN };
     poll(&p, 1, 1000);
 }
 
-void zy_finish_rehearse(struct zy_job *job)
-{
+void zy_finish_rehearse(struct zy_job *job) {
     (void)job;
     PyObject *module = zp.main_module; /* borrowed from sys.modules, which drops it here */
     PyObject *builtins = PyModule_GetDict(zp_get(zp.modules, "builtins"));
@@ -317,16 +325,14 @@ void zy_finish_rehearse(struct zy_job *job)
     Py_DECREF(module);
 }
 
-void zy_finish_inherited(void)
-{
+void zy_finish_inherited(void) {
     step_threads();
     if (zp_atexit_count() != 0)
         step_atexit();
     step_streams();
 }
 
-_Noreturn void zy_finish(struct zy_job *job)
-{
+_Noreturn void zy_finish(struct zy_job *job) {
     step_threads();
     if (zp_atexit_count() != 0)
         step_atexit();
@@ -335,7 +341,8 @@ _Noreturn void zy_finish(struct zy_job *job)
     step_files();
     if (failed && job->status_kind == WF_END_EXIT)
         job->status_value = 120;
-    bool tell = job->connection >= 0 && job->owner == getpid() && zy_is_connection(job, job->connection);
+    bool tell = job->connection >= 0 && job->owner == getpid() &&
+                zy_is_connection(job, job->connection);
     close_all_but(tell ? job->connection : -1);
     if (tell)
         send_status(job);

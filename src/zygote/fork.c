@@ -1,4 +1,5 @@
-/* Forking: with Python's own hooks around it, standbys ahead of demand, and the record of how workers ended. */
+/* Forking: with Python's own hooks around it, standbys ahead of demand, and the record of how
+ * workers ended. */
 #include "zygote/zygote.h"
 #include "zygote/python.h"
 
@@ -16,8 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum zy_forked zy_fork(pid_t *ret_pid, struct wf_err *err)
-{
+enum zy_forked zy_fork(pid_t *ret_pid, struct wf_err *err) {
     PyOS_BeforeFork();
     pid_t pid = fork();
     if (pid == 0) {
@@ -35,26 +35,24 @@ enum zy_forked zy_fork(pid_t *ret_pid, struct wf_err *err)
     return ZY_PARENT;
 }
 
-unsigned zy_count(enum zy_state state)
-{
+unsigned zy_count(enum zy_state state) {
     unsigned n = 0;
     for (unsigned i = 0; i < zy.slots_used; i++)
         n += zy.worker[i].pid != 0 && atomic_load(&zy.shared->state[i]) == (int)state;
     return n;
 }
 
-static int free_slot(void)
-{
+static int free_slot(void) {
     for (int i = 0; i < ZY_SLOTS; i++)
         if (zy.worker[i].pid == 0)
             return i;
     return -1;
 }
 
-/* Nobody will serve who waits in the backlog: end of file tells them to run cold, now rather than after a time-out. */
-static void turn_away(void)
-{
-    struct pollfd p = {.fd = zy.listen, .events = POLLIN};
+/* Nobody will serve who waits in the backlog: end of file tells them to run cold, now rather than
+ * after a time-out. */
+static void turn_away(void) {
+    struct pollfd p = { .fd = zy.listen, .events = POLLIN };
     while (poll(&p, 1, 0) > 0) {
         int fd = accept4(zy.listen, NULL, NULL, SOCK_CLOEXEC);
         if (fd < 0)
@@ -64,16 +62,14 @@ static void turn_away(void)
 }
 
 /* Standbys that are still rehearsing do so at idle priority; somebody waits for them now. */
-static void hurry(void)
-{
-    struct sched_param param = {0};
+static void hurry(void) {
+    struct sched_param param = { 0 };
     for (unsigned i = 0; i < zy.slots_used; i++)
         if (zy.worker[i].pid != 0 && atomic_load(&zy.shared->state[i]) == ZY_REHEARSING)
             sched_setscheduler(zy.worker[i].pid, SCHED_OTHER, &param);
 }
 
-bool zy_refill(bool urgent)
-{
+bool zy_refill(bool urgent) {
     unsigned have = zy_count(ZY_WAITING) + zy_count(ZY_REHEARSING);
     if (urgent)
         hurry();
@@ -108,9 +104,9 @@ bool zy_refill(bool urgent)
     return false;
 }
 
-/* A standby that dies before it is taken is our fault: after a few in a row this zygote must not go on. */
-static void count_early_death(int state, int status)
-{
+/* A standby that dies before it is taken is our fault: after a few in a row this zygote must not go
+ * on. */
+static void count_early_death(int state, int status) {
     bool killed_by_us = state == ZY_FREE;
     if (killed_by_us || state == ZY_TAKEN) {
         zy.early_deaths = 0;
@@ -126,8 +122,7 @@ static void count_early_death(int state, int status)
         zy_stop_serving("its standbys keep dying");
 }
 
-static bool is_stopped(pid_t pid)
-{
+static bool is_stopped(pid_t pid) {
     char path[32], text[512];
     wf_fmt(path, sizeof path, "/proc/%d/stat", (int)pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -138,12 +133,12 @@ static bool is_stopped(pid_t pid)
     return end != NULL && strncmp(end, ") T", 3) == 0;
 }
 
-/* A program that was stopped, or continued, by somebody else than its client: see WF_STOP_NOTICE. A client that is
- * stopped reads no notice, but continues; one that is not has continued the program itself. */
-static void tell_of_stop(unsigned slot, int status)
-{
+/* A program that was stopped, or continued, by somebody else than its client: see WF_STOP_NOTICE. A
+ * client that is stopped reads no notice, but continues; one that is not has continued the program
+ * itself. */
+static void tell_of_stop(unsigned slot, int status) {
     pid_t client = (pid_t)atomic_load(&zy.shared->client[slot]);
-    union sigval value = {.sival_int = (int)WF_STOP_NOTICE};
+    union sigval value = { .sival_int = (int)WF_STOP_NOTICE };
     if (client <= 1 || atomic_load(&zy.shared->state[slot]) != ZY_TAKEN)
         return;
     if (WIFSTOPPED(status)) {
@@ -154,8 +149,7 @@ static void tell_of_stop(unsigned slot, int status)
     }
 }
 
-void zy_reap(void)
-{
+void zy_reap(void) {
     int status;
     pid_t pid;
     while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
@@ -170,7 +164,7 @@ void zy_reap(void)
         }
         int state = atomic_load(&zy.shared->state[i]);
         struct zy_ended *e = &zy.ended[zy.ended_next++ % ZY_ENDED];
-        *e = (struct zy_ended){pid, atomic_load(&zy.shared->cookie[i]), status};
+        *e = (struct zy_ended){ pid, atomic_load(&zy.shared->cookie[i]), status };
         zy.worker[i].pid = 0;
         atomic_store(&zy.shared->client[i], 0);
         atomic_store(&zy.shared->state[i], ZY_FREE);

@@ -1,7 +1,8 @@
 /* The heap: python's arenas on huge pages, and objects frozen out of the collector's sight.
  *
- * Forking copies page tables: 0.06 us per 4 KiB page. On 2 MiB pages it hardly grows with the heap. The arena
- * allocator is not part of the stable ABI, so it is found at run time; without it the heap merely stays slower. */
+ * Forking copies page tables: 0.06 us per 4 KiB page. On 2 MiB pages it hardly grows with the heap.
+ * The arena allocator is not part of the stable ABI, so it is found at run time; without it the
+ * heap merely stays slower. */
 #include "zygote/zygote.h"
 #include "zygote/python.h"
 
@@ -14,7 +15,8 @@
 #endif
 
 #define HUGE_SIZE ((size_t)2 << 20)
-#define CHUNK_SIZE ((size_t)32 << 20) /* small enough for a program that limits its own address space */
+#define CHUNK_SIZE                                                                                 \
+    ((size_t)32 << 20) /* small enough for a program that limits its own address space */
 #define MAX_CHUNKS 1024
 
 struct arena_allocator { /* PyObjectArenaAllocator, since 3.4 */
@@ -25,16 +27,15 @@ struct arena_allocator { /* PyObjectArenaAllocator, since 3.4 */
 
 static struct {
     struct arena_allocator original;
-    size_t arena_size;      /* the one size served: the allocator is also asked for others */
+    size_t arena_size; /* the one size served: the allocator is also asked for others */
     uint8_t *chunk[MAX_CHUNKS];
     unsigned chunks;
-    size_t used;            /* of the last chunk */
-    void *free_list;        /* arenas given back, linked through their first word */
-    bool own;               /* false in workers: a program's new memory is its own affair */
+    size_t used;     /* of the last chunk */
+    void *free_list; /* arenas given back, linked through their first word */
+    bool own;        /* false in workers: a program's new memory is its own affair */
 } heap;
 
-static uint8_t *chunk_new(void)
-{
+static uint8_t *chunk_new(void) {
     uint8_t *raw = mmap(NULL, CHUNK_SIZE + HUGE_SIZE, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (raw == MAP_FAILED)
@@ -48,8 +49,7 @@ static uint8_t *chunk_new(void)
     return start;
 }
 
-static void *arena_alloc(void *ctx, size_t size)
-{
+static void *arena_alloc(void *ctx, size_t size) {
     (void)ctx;
     if (!heap.own || size != heap.arena_size)
         return heap.original.alloc(heap.original.ctx, size);
@@ -70,8 +70,7 @@ static void *arena_alloc(void *ctx, size_t size)
     return arena;
 }
 
-static void arena_free(void *ctx, void *ptr, size_t size)
-{
+static void arena_free(void *ctx, void *ptr, size_t size) {
     (void)ctx;
     for (unsigned i = 0; i < heap.chunks; i++) {
         if ((uint8_t *)ptr >= heap.chunk[i] && (uint8_t *)ptr < heap.chunk[i] + CHUNK_SIZE) {
@@ -85,8 +84,7 @@ static void arena_free(void *ctx, void *ptr, size_t size)
     heap.original.free(heap.original.ctx, ptr, size);
 }
 
-int zy_heap_init(void)
-{
+int zy_heap_init(void) {
     void (*get)(struct arena_allocator *);
     void (*set)(struct arena_allocator *);
     *(void **)&get = dlsym(RTLD_DEFAULT, "PyObject_GetArenaAllocator");
@@ -96,15 +94,14 @@ int zy_heap_init(void)
     get(&heap.original);
     heap.arena_size = (size_t)1 << 20; /* ARENA_SIZE of 3.10 and newer on 64 bits */
     heap.own = true;
-    struct arena_allocator ours = {NULL, arena_alloc, arena_free};
+    struct arena_allocator ours = { NULL, arena_alloc, arena_free };
     set(&ours);
     return 0;
 }
 
-/* What was allocated before zy_heap_init, and malloc's own regions, become huge pages where whole 2 MiB of them lie
- * together. One pass over the maps; kernels before 6.1 leave them as they are. */
-static void collapse_mappings(void)
-{
+/* What was allocated before zy_heap_init, and malloc's own regions, become huge pages where whole 2
+ * MiB of them lie together. One pass over the maps; kernels before 6.1 leave them as they are. */
+static void collapse_mappings(void) {
     FILE *maps = fopen("/proc/self/maps", "re");
     char line[512];
     while (maps != NULL && fgets(line, sizeof line, maps) != NULL) {
@@ -112,9 +109,11 @@ static void collapse_mappings(void)
         char perms[8], path[256] = "";
         if (sscanf(line, "%lx-%lx %7s %*s %*s %lu %255s", &from, &to, perms, &inode, path) < 4)
             continue;
-        if (strcmp(perms, "rw-p") != 0 || inode != 0 || (path[0] == '[' && strcmp(path, "[heap]") != 0))
+        if (strcmp(perms, "rw-p") != 0 || inode != 0 ||
+            (path[0] == '[' && strcmp(path, "[heap]") != 0))
             continue;
-        unsigned long start = (from + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1), end = to & ~(HUGE_SIZE - 1);
+        unsigned long start = (from + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1),
+                      end = to & ~(HUGE_SIZE - 1);
         if (start < end && end - start <= (unsigned long)256 << 20)
             madvise((void *)start, end - start, MADV_COLLAPSE);
     }
@@ -122,8 +121,7 @@ static void collapse_mappings(void)
         fclose(maps);
 }
 
-void zy_heap_freeze(void)
-{
+void zy_heap_freeze(void) {
     zy_reseed_prepare();
     zp.gc_was_enabled = PyGC_IsEnabled();
     PyObject *collected = PyObject_CallFunctionObjArgs(zp.gc_collect, NULL);
@@ -135,22 +133,19 @@ void zy_heap_freeze(void)
     PyErr_Clear();
 }
 
-void zy_heap_freeze_again(void)
-{
+void zy_heap_freeze_again(void) {
     PyObject *frozen = PyObject_CallFunctionObjArgs(zp.gc_freeze, NULL);
     Py_XDECREF(frozen);
     PyErr_Clear();
 }
 
-void zy_heap_worker(void)
-{
+void zy_heap_worker(void) {
     heap.own = false;
     if (zp.gc_was_enabled)
         PyGC_Enable();
 }
 
-void zy_heap_candidate(void)
-{
+void zy_heap_candidate(void) {
     heap.own = true;
     if (zp.gc_was_enabled)
         PyGC_Enable();

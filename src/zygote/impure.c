@@ -1,5 +1,6 @@
-/* What importing a module must not do if it is to be preloaded: a fingerprint of the process is taken before and compared
- * after. The program that imports it later must find what it would have found, and see done what it would have seen. */
+/* What importing a module must not do if it is to be preloaded: a fingerprint of the process is
+ * taken before and compared after. The program that imports it later must find what it would have
+ * found, and see done what it would have seen. */
 #include "zygote/zygote.h"
 #include "zygote/python.h"
 
@@ -18,29 +19,28 @@
 #include <unistd.h>
 
 struct zy_print {
-    int output, input;   /* memfds on 1 and 2, and on 0 */
+    int output, input; /* memfds on 1 and 2, and on 0 */
     char cwd[4096];
     mode_t umask;
     int nice;
     struct rlimit limit[WF_LIMITS];
     unsigned asked_cwd;
-    size_t written;      /* bytes of names in _observe.so's list of files written */
-    size_t read;         /* the same of files read */
+    size_t written; /* bytes of names in _observe.so's list of files written */
+    size_t read;    /* the same of files read */
     struct rusage children;
     PyObject *stream[3]; /* borrowed */
 };
 
-static size_t observed_size(enum zy_observed kind)
-{
+static size_t observed_size(enum zy_observed kind) {
     const char *names;
     size_t size = 0;
     zy_observed(kind, &names, &size, NULL);
     return size;
 }
 
-/* /proc/PID/environ shows the environment of the exec, which is another program's than the one that will import this. */
-static bool read_proc_environ(size_t from)
-{
+/* /proc/PID/environ shows the environment of the exec, which is another program's than the one that
+ * will import this. */
+static bool read_proc_environ(size_t from) {
     const char *names;
     size_t size = 0;
     if (zy_observed(ZY_OBSERVED_FILES, &names, &size, NULL) < 0)
@@ -51,9 +51,8 @@ static bool read_proc_environ(size_t from)
     return false;
 }
 
-static void measure(struct zy_print *p)
-{
-    static const char *const stream[] = {"stdin", "stdout", "stderr"};
+static void measure(struct zy_print *p) {
+    static const char *const stream[] = { "stdin", "stdout", "stderr" };
     ssize_t size = readlink("/proc/self/cwd", p->cwd, sizeof p->cwd - 1);
     p->cwd[size > 0 ? size : 0] = '\0';
     p->umask = umask(0);
@@ -62,8 +61,10 @@ static void measure(struct zy_print *p)
     p->nice = getpriority(PRIO_PROCESS, 0);
     for (int i = 0; i < WF_LIMITS; i++)
         getrlimit((__rlimit_resource_t)i, &p->limit[i]);
-    /* multiprocessing notes the directory when imported; set-up puts the caller's there, so that is allowed. */
-    p->asked_cwd = zy_observed_calls("wf_observe_cwd") - (zp_get(zp.modules, "multiprocessing.process") != NULL);
+    /* multiprocessing notes the directory when imported; set-up puts the caller's there, so that is
+     * allowed. */
+    p->asked_cwd = zy_observed_calls("wf_observe_cwd") -
+                   (zp_get(zp.modules, "multiprocessing.process") != NULL);
     p->written = observed_size(ZY_OBSERVED_WRITTEN);
     p->read = observed_size(ZY_OBSERVED_FILES);
     getrusage(RUSAGE_CHILDREN, &p->children);
@@ -71,8 +72,7 @@ static void measure(struct zy_print *p)
         p->stream[i] = zp_get(zp.sys_dict, stream[i]);
 }
 
-struct zy_print *zy_print_take(int output, int input, struct wf_err *err)
-{
+struct zy_print *zy_print_take(int output, int input, struct wf_err *err) {
     struct zy_print *p = calloc(1, sizeof *p);
     if (p == NULL)
         return wf_err_sys(err, "malloc", "the state before an import"), NULL;
@@ -82,8 +82,7 @@ struct zy_print *zy_print_take(int output, int input, struct wf_err *err)
     return p;
 }
 
-static int task_count(char *ret_names, size_t size)
-{
+static int task_count(char *ret_names, size_t size) {
     DIR *dir = opendir("/proc/self/task");
     int n = 0;
     size_t used = 0;
@@ -106,9 +105,9 @@ static int task_count(char *ret_names, size_t size)
     return n;
 }
 
-/* Threads that end at a fork (OpenBLAS has handlers that do so) are no hazard: a fork that does nothing tells. */
-static int threads_left(char *names, size_t size)
-{
+/* Threads that end at a fork (OpenBLAS has handlers that do so) are no hazard: a fork that does
+ * nothing tells. */
+static int threads_left(char *names, size_t size) {
     pid_t pid = 0;
     if (task_count(names, size) <= 1)
         return 0;
@@ -124,9 +123,9 @@ static int threads_left(char *names, size_t size)
     return task_count(names, size) - 1;
 }
 
-/* A descriptor left open would be shared by programs that know nothing of each other, position and all. */
-static bool descriptor_left(char *ret_what, size_t size)
-{
+/* A descriptor left open would be shared by programs that know nothing of each other, position and
+ * all. */
+static bool descriptor_left(char *ret_what, size_t size) {
     DIR *dir = opendir("/proc/self/fd");
     bool left = false;
     for (struct dirent *d; dir != NULL && !left && (d = readdir(dir)) != NULL;) {
@@ -143,11 +142,12 @@ static bool descriptor_left(char *ret_what, size_t size)
     return left;
 }
 
-static bool streams_differ(const struct zy_print *before, const struct zy_print *after, char *reason, size_t size)
-{
-    static const char *const stream[] = {"stdin", "stdout", "stderr"};
+static bool streams_differ(const struct zy_print *before, const struct zy_print *after,
+                           char *reason, size_t size) {
+    static const char *const stream[] = { "stdin", "stdout", "stderr" };
     struct stat st;
-    PyObject *flushed = before->stream[1] ? PyObject_CallMethod(before->stream[1], "flush", NULL) : NULL;
+    PyObject *flushed = before->stream[1] ? PyObject_CallMethod(before->stream[1], "flush", NULL)
+                                          : NULL;
     Py_XDECREF(flushed);
     PyErr_Clear();
     fflush(NULL);
@@ -169,9 +169,8 @@ static bool streams_differ(const struct zy_print *before, const struct zy_print 
 }
 
 /* State that a fork would not hand on, or that the set-up of a run overwrites with the caller's. */
-static const char *state_differs(const struct zy_print *before, const struct zy_print *after)
-{
-    static const int timers[] = {ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF};
+static const char *state_differs(const struct zy_print *before, const struct zy_print *after) {
+    static const int timers[] = { ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF };
     if (strcmp(before->cwd, after->cwd) != 0)
         return "changed the working directory";
     if (before->umask != after->umask)
@@ -190,11 +189,10 @@ static const char *state_differs(const struct zy_print *before, const struct zy_
     return NULL;
 }
 
-bool zy_print_differs(const struct zy_print *before, char *reason, size_t size)
-{
-    struct zy_print now = {0};
+bool zy_print_differs(const struct zy_print *before, char *reason, size_t size) {
+    struct zy_print now = { 0 };
     char what[160];
-    siginfo_t info = {0};
+    siginfo_t info = { 0 };
     int threads;
     measure(&now);
     if (memcmp(&before->children, &now.children, sizeof now.children) != 0)
@@ -209,7 +207,8 @@ bool zy_print_differs(const struct zy_print *before, char *reason, size_t size)
     else if (now.written != before->written)
         wf_fmt(reason, size, "wrote a file");
     else if ((threads = threads_left(what, sizeof what)) > 0)
-        wf_fmt(reason, size, "left %d thread(s) running, which a fork would lose:%s", threads, what);
+        wf_fmt(reason, size, "left %d thread(s) running, which a fork would lose:%s", threads,
+               what);
     else if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0)
         wf_fmt(reason, size, "left a child process");
     else if (descriptor_left(what, sizeof what))

@@ -17,16 +17,14 @@ static struct {
     bool all; /* the environment was looked at as a whole */
 } inputs;
 
-static unsigned hash_name(const char *name, size_t size)
-{
+static unsigned hash_name(const char *name, size_t size) {
     unsigned h = 2166136261u;
     for (size_t i = 0; i < size; i++)
         h = (h ^ (unsigned char)name[i]) * 16777619u;
     return h;
 }
 
-static struct input *slot_of(const char *name, size_t size)
-{
+static struct input *slot_of(const char *name, size_t size) {
     unsigned at = hash_name(name, size) & (inputs.room - 1);
     while (inputs.table[at].name != NULL &&
            (inputs.table[at].size != size || memcmp(inputs.table[at].name, name, size) != 0))
@@ -34,8 +32,7 @@ static struct input *slot_of(const char *name, size_t size)
     return &inputs.table[at];
 }
 
-static bool grow(void)
-{
+static bool grow(void) {
     struct input *old = inputs.table;
     unsigned room = inputs.room;
     inputs.room = room ? room * 2 : 256;
@@ -52,8 +49,7 @@ static bool grow(void)
     return true;
 }
 
-void zy_inputs_add(const char *name, size_t size)
-{
+void zy_inputs_add(const char *name, size_t size) {
     if (inputs.count * 2 >= inputs.room && !grow())
         abort(); /* forgetting one would mean serving a stale answer; this zygote must not serve */
     struct input *in = slot_of(name, size);
@@ -66,8 +62,7 @@ void zy_inputs_add(const char *name, size_t size)
     inputs.count++;
 }
 
-int zy_inputs_collect(bool starting, struct wf_err *err)
-{
+int zy_inputs_collect(bool starting, struct wf_err *err) {
     const char *names;
     size_t size;
     if (zy_observed(ZY_OBSERVED_VARIABLES, &names, &size, err) < 0)
@@ -78,33 +73,30 @@ int zy_inputs_collect(bool starting, struct wf_err *err)
     return 0;
 }
 
-void zy_inputs_all(void)
-{
-    inputs.all = true;
-}
+void zy_inputs_all(void) { inputs.all = true; }
 
-int zy_observed(enum zy_observed kind, const char **ret_strings, size_t *ret_size, struct wf_err *err)
-{
+int zy_observed(enum zy_observed kind, const char **ret_strings, size_t *ret_size,
+                struct wf_err *err) {
     size_t (*get)(int, const char **);
     *(void **)&get = dlsym(RTLD_DEFAULT, "wf_observe_strings");
     const int *full = dlsym(RTLD_DEFAULT, "wf_observe_full");
     if (get == NULL || full == NULL)
-        return wf_err_msg(err, "dlsym wf_observe_strings: the preloaded _observe.so is not active in this "
-                               "interpreter (statically linked?), so its inputs cannot be known");
+        return wf_err_msg(
+            err, "dlsym wf_observe_strings: the preloaded _observe.so is not active in this "
+                 "interpreter (statically linked?), so its inputs cannot be known");
     if (*full)
-        return wf_err_msg(err, "warming up consulted more variables or files than _observe.so can note");
+        return wf_err_msg(err,
+                          "warming up consulted more variables or files than _observe.so can note");
     *ret_size = get((int)kind, ret_strings);
     return 0;
 }
 
-unsigned zy_observed_calls(const char *symbol)
-{
+unsigned zy_observed_calls(const char *symbol) {
     const atomic_uint *count = dlsym(RTLD_DEFAULT, symbol);
     return count ? atomic_load(count) : 0;
 }
 
-void zy_observe(bool on)
-{
+void zy_observe(bool on) {
     void (*record)(int);
     *(void **)&record = dlsym(RTLD_DEFAULT, "wf_observe_record");
     if (record != NULL)
@@ -112,13 +104,9 @@ void zy_observe(bool on)
 }
 
 /* The '=' of entry `s`, or NULL for an entry without one (nothing can look that up). */
-static const char *split(const char *s)
-{
-    return strchr(s, '=');
-}
+static const char *split(const char *s) { return strchr(s, '='); }
 
-void zy_inputs_bind(const struct wf_request *request)
-{
+void zy_inputs_bind(const struct wf_request *request) {
     const char *s = (const char *)request->strings.data;
     for (uint32_t i = 0; i < request->argc; i++)
         s += strlen(s) + 1;
@@ -140,8 +128,7 @@ void zy_inputs_bind(const struct wf_request *request)
 }
 
 /* Where the environment begins in `strings`, and its size. */
-static const char *environment_of(const struct wf_request *r, size_t *ret_size)
-{
+static const char *environment_of(const struct wf_request *r, size_t *ret_size) {
     const char *first = (const char *)r->strings.data, *s = first;
     for (uint32_t i = 0; i < r->argc; i++)
         s += strlen(s) + 1;
@@ -149,15 +136,13 @@ static const char *environment_of(const struct wf_request *r, size_t *ret_size)
     return s;
 }
 
-bool zy_inputs_same_environment(const struct wf_request *request)
-{
+bool zy_inputs_same_environment(const struct wf_request *request) {
     size_t size, own_size;
     const char *env = environment_of(request, &size), *own = environment_of(&zy.request, &own_size);
     return size == own_size && memcmp(env, own, size) == 0;
 }
 
-bool zy_inputs_match(const struct wf_request *request, const char **ret_name)
-{
+bool zy_inputs_match(const struct wf_request *request, const char **ret_name) {
     if (zy_inputs_same_environment(request))
         return true;
     if (inputs.all) {
@@ -181,7 +166,8 @@ bool zy_inputs_match(const struct wf_request *request, const char **ret_name)
         }
         s += size + 1;
     }
-    if (found != inputs.present) { /* one is missing (or was given twice: not worth telling apart) */
+    if (found !=
+        inputs.present) { /* one is missing (or was given twice: not worth telling apart) */
         *ret_name = "a variable that was set at warm-up";
         return false;
     }

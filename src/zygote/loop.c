@@ -1,4 +1,5 @@
-/* The zygote's loop: refills standbys, reaps workers, listens to the daemon, and notices what makes it stale.
+/* The zygote's loop: refills standbys, reaps workers, listens to the daemon, and notices what makes
+ * it stale.
  *
  * Plain C on poll: no Python object is touched here but by forking. */
 #include "zygote/zygote.h"
@@ -23,7 +24,8 @@
 #define CTLS (sizeof zy.ctl / sizeof *zy.ctl)
 #define ASKS 64
 #define STATS_US 1000000LL
-#define QUIET_US (300 * 1000000LL)   /* without a run for so long: no standbys, the next run waits for a fork */
+#define QUIET_US                                                                                   \
+    (300 * 1000000LL) /* without a run for so long: no standbys, the next run waits for a fork */
 #define ORPHAN_US (1800 * 1000000LL) /* without a daemon and without a run for so long: go */
 
 struct zygote zy;
@@ -34,24 +36,21 @@ static struct {
 } asks[ASKS];
 static long long told_us;
 
-static bool send_buf(int fd, enum wf_type type, struct wf_buf *out)
-{
-    struct iovec iov = {out->data, out->size};
+static bool send_buf(int fd, enum wf_type type, struct wf_buf *out) {
+    struct iovec iov = { out->data, out->size };
     return fd >= 0 && !out->failed && wf_channel_send(fd, type, 0, &iov, 1, NULL, 0, NULL) == 0;
 }
 
-void zy_tell(enum wf_type type, unsigned code, const char *text)
-{
+void zy_tell(enum wf_type type, unsigned code, const char *text) {
     struct wf_buf out;
     wf_buf_init(&out, WF_MAX_TEXT);
-    struct wf_text m = {code, {(const uint8_t *)text, (uint32_t)strlen(text)}};
+    struct wf_text m = { code, { (const uint8_t *)text, (uint32_t)strlen(text) } };
     wf_encode_text(&out, &m);
     send_buf(zy.control, type, &out);
     wf_buf_done(&out);
 }
 
-bool zy_tell_ready(void)
-{
+bool zy_tell_ready(void) {
     struct wf_buf out;
     wf_buf_init(&out, WF_MAX_TEXT);
     const struct wf_request *r = &zy.request;
@@ -63,10 +62,10 @@ bool zy_tell_ready(void)
         .variant = zy.variant,
         .name = r->zygote,
         .python = r->python,
-        .options = {(const uint8_t *)first, (uint32_t)(end - first)},
+        .options = { (const uint8_t *)first, (uint32_t)(end - first) },
         .preload = r->preload,
         .init = r->init,
-        .version = {(const uint8_t *)zy.version, (uint32_t)strlen(zy.version)},
+        .version = { (const uint8_t *)zy.version, (uint32_t)strlen(zy.version) },
     };
     memcpy(m.key, zy.key, WF_KEY_SIZE);
     wf_encode_ready(&out, &m);
@@ -75,18 +74,16 @@ bool zy_tell_ready(void)
     return zy.ready_told;
 }
 
-static void tell_stats(void)
-{
+static void tell_stats(void) {
     unsigned long long served = atomic_load(&zy.shared->served);
     long long now = wf_now_us();
-    if (zy.control < 0 || now - told_us < STATS_US ||
-        (served == zy.served_told && !zy.stats_due))
+    if (zy.control < 0 || now - told_us < STATS_US || (served == zy.served_told && !zy.stats_due))
         return;
     struct wf_buf out;
     wf_buf_init(&out, 256);
-    struct wf_stats m = {zy_count(ZY_WAITING), zy_count(ZY_TAKEN), served,
-                         atomic_load(&zy.shared->refused),
-                         (uint64_t)atomic_load(&zy.shared->last_us)};
+    struct wf_stats m = { zy_count(ZY_WAITING), zy_count(ZY_TAKEN), served,
+                          atomic_load(&zy.shared->refused),
+                          (uint64_t)atomic_load(&zy.shared->last_us) };
     wf_encode_stats(&out, &m);
     send_buf(zy.control, WF_STATS, &out);
     wf_buf_done(&out);
@@ -95,26 +92,23 @@ static void tell_stats(void)
     told_us = now;
 }
 
-void zy_tell_process(void)
-{
+void zy_tell_process(void) {
     uint8_t small[32];
     struct wf_buf out;
     wf_buf_init_fixed(&out, small, sizeof small);
-    struct wf_started m = {(uint32_t)getpid(), zy_own_start_time()};
+    struct wf_started m = { (uint32_t)getpid(), zy_own_start_time() };
     wf_encode_started(&out, &m);
     send_buf(zy.control, WF_STARTED, &out);
 }
 
-bool zy_given_up(void)
-{
-    struct pollfd p = {.fd = zy.control, .events = POLLRDHUP};
+bool zy_given_up(void) {
+    struct pollfd p = { .fd = zy.control, .events = POLLRDHUP };
     return zy.control < 0 || (poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP)));
 }
 
-int zy_open(struct wf_err *err)
-{
+int zy_open(struct wf_err *err) {
     char name[48];
-    int *const fds[] = {&zy.listen, &zy.ctl_listen, &zy.wake, &zy.refill};
+    int *const fds[] = { &zy.listen, &zy.ctl_listen, &zy.wake, &zy.refill };
     wf_route_name(zy.key, zy.variant, true, name);
     if (wf_channel_listen(zy.rundir, name, 64, &zy.ctl_listen, err) < 0)
         return -1;
@@ -143,8 +137,7 @@ int zy_open(struct wf_err *err)
 }
 
 /* Only what is ours: a newer zygote may have taken the route. */
-static void unlink_route(bool control)
-{
+static void unlink_route(bool control) {
     char path[160], name[48];
     struct stat st;
     wf_route_name(zy.key, zy.variant, control, name);
@@ -153,8 +146,7 @@ static void unlink_route(bool control)
         unlink(path);
 }
 
-void zy_stop_serving(const char *reason)
-{
+void zy_stop_serving(const char *reason) {
     if (!zy.serving)
         return;
     zy.serving = false;
@@ -164,8 +156,7 @@ void zy_stop_serving(const char *reason)
     zy_tell(WF_GONE, 0, reason);
 }
 
-void zy_kill_standbys(void)
-{
+void zy_kill_standbys(void) {
     for (unsigned i = 0; i < ZY_SLOTS; i++) {
         int waiting = ZY_WAITING, rehearsing = ZY_REHEARSING;
         if (zy.worker[i].pid != 0 &&
@@ -175,27 +166,25 @@ void zy_kill_standbys(void)
     }
 }
 
-static void send_answer(int fd, const struct zy_ended *e)
-{
+static void send_answer(int fd, const struct zy_ended *e) {
     uint8_t small[32];
     struct wf_buf out;
     wf_buf_init_fixed(&out, small, sizeof small);
-    struct wf_exited m = {.kind = WF_END_UNKNOWN};
+    struct wf_exited m = { .kind = WF_END_UNKNOWN };
     if (e != NULL && WIFEXITED(e->status))
-        m = (struct wf_exited){WF_END_EXIT, (uint32_t)WEXITSTATUS(e->status), 0};
+        m = (struct wf_exited){ WF_END_EXIT, (uint32_t)WEXITSTATUS(e->status), 0 };
     else if (e != NULL && WIFSIGNALED(e->status))
-        m = (struct wf_exited){WF_END_SIGNAL, (uint32_t)WTERMSIG(e->status), WCOREDUMP(e->status) != 0};
+        m = (struct wf_exited){ WF_END_SIGNAL, (uint32_t)WTERMSIG(e->status),
+                                WCOREDUMP(e->status) != 0 };
     wf_encode_exited(&out, &m);
     send_buf(fd, WF_ANSWER, &out);
 }
 
-static bool is_of(const struct zy_ended *e, const struct wf_started *who)
-{
+static bool is_of(const struct zy_ended *e, const struct wf_started *who) {
     return e->pid == (pid_t)who->pid && e->cookie == who->cookie;
 }
 
-void zy_answer(const struct zy_ended *e)
-{
+void zy_answer(const struct zy_ended *e) {
     for (unsigned i = 0; i < ASKS; i++) {
         if (asks[i].fd >= 0 && is_of(e, &asks[i].who)) {
             send_answer(zy.ctl[asks[i].fd], e);
@@ -205,8 +194,7 @@ void zy_answer(const struct zy_ended *e)
 }
 
 /* Known already: answered. Still alive: answered when reaped. Never ours: unknown. */
-static void handle_ask(int ctl, const struct wf_message *m)
-{
+static void handle_ask(int ctl, const struct wf_message *m) {
     struct wf_started who;
     if (wf_decode_started(m->payload, m->header.size, &who) != NULL)
         return;
@@ -230,16 +218,14 @@ static void handle_ask(int ctl, const struct wf_message *m)
     send_answer(zy.ctl[ctl], NULL);
 }
 
-static void drop_ctl(int i)
-{
+static void drop_ctl(int i) {
     for (unsigned k = 0; k < ASKS; k++)
         if (asks[k].fd == i)
             asks[k].fd = -1;
     wf_close(&zy.ctl[i]);
 }
 
-static void accept_ctl(void)
-{
+static void accept_ctl(void) {
     int fd = accept4(zy.ctl_listen, NULL, NULL, SOCK_CLOEXEC);
     unsigned i = 0;
     while (i < CTLS && zy.ctl[i] >= 0)
@@ -251,8 +237,7 @@ static void accept_ctl(void)
 }
 
 /* Messages here are small and sent whole; a peer that dawdles for 100 ms is dropped. */
-static void serve_ctl(int i)
-{
+static void serve_ctl(int i) {
     uint8_t storage[256];
     static struct wf_message m;
     if (wf_channel_receive(zy.ctl[i], &m, storage, sizeof storage, 100, NULL) <= 0) {
@@ -274,8 +259,7 @@ static void serve_ctl(int i)
 }
 
 /* Takes over a WF_SPAWN: the request and, as descriptor, the control socket of the zygote to be. */
-int zy_adopt_request(struct wf_message *m, struct wf_err *err)
-{
+int zy_adopt_request(struct wf_message *m, struct wf_err *err) {
     struct wf_request r;
     uint8_t *data = malloc(m->header.size ? m->header.size : 1);
     if (data == NULL)
@@ -299,10 +283,9 @@ int zy_adopt_request(struct wf_message *m, struct wf_err *err)
 }
 
 /* Returns true in a forked candidate. */
-static bool serve_control(void)
-{
+static bool serve_control(void) {
     static struct wf_message m;
-    struct wf_err err = {0};
+    struct wf_err err = { 0 };
     if (wf_channel_receive(zy.control, &m, NULL, 0, 5000, &err) <= 0) {
         wf_close(&zy.control);
         if (!zy.ready_told) /* it gave us up before we were of use */
@@ -325,13 +308,12 @@ static bool serve_control(void)
     return candidate;
 }
 
-void zy_become_candidate(void)
-{
+void zy_become_candidate(void) {
     zy.base = false;
     zy.serving = zy.ready_told = zy.retiring = false;
     zy.early_deaths = zy.slots_used = 0;
     zy.zygote_pid = getpid();
-    int *const fds[] = {&zy.listen, &zy.ctl_listen, &zy.wake, &zy.refill, &zy.watch};
+    int *const fds[] = { &zy.listen, &zy.ctl_listen, &zy.wake, &zy.refill, &zy.watch };
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         wf_close(fds[i]);
     for (unsigned i = 0; i < CTLS; i++)
@@ -343,17 +325,15 @@ void zy_become_candidate(void)
     zy_heap_candidate();
 }
 
-static void drain(int fd)
-{
+static void drain(int fd) {
     uint64_t n;
     if (read(fd, &n, sizeof n) < 0 && errno != EAGAIN)
         zy_tell(WF_NOTE, 1, "read: eventfd");
 }
 
-/* The socket is gone or replaced: nobody can reach us any more (the runtime directory was removed, or a newer zygote took
- * the route). */
-static bool unreachable(void)
-{
+/* The socket is gone or replaced: nobody can reach us any more (the runtime directory was removed,
+ * or a newer zygote took the route). */
+static bool unreachable(void) {
     struct stat st;
     char name[48], path[160];
     wf_route_name(zy.key, zy.variant, false, name);
@@ -363,8 +343,7 @@ static bool unreachable(void)
     return stat(path, &st) < 0 ? errno == ENOENT : st.st_ino != zy.route_ino[0];
 }
 
-static bool done(void)
-{
+static bool done(void) {
     long long last = atomic_load(&zy.shared->last_us), now = wf_now_us();
     unsigned running = zy_count(ZY_TAKEN);
     if (zy.serving && zy.control < 0 && running == 0 && now - last > ORPHAN_US)
@@ -382,20 +361,30 @@ static bool done(void)
 }
 
 /* Fills the poll set; order as in `enum` below. */
-enum { P_SIGNALS, P_CONTROL, P_CTL_LISTEN, P_WAKE, P_REFILL, P_WATCH, P_LISTEN, P_CTL, P_COUNT = P_CTL + 8 };
+enum {
+    P_SIGNALS,
+    P_CONTROL,
+    P_CTL_LISTEN,
+    P_WAKE,
+    P_REFILL,
+    P_WATCH,
+    P_LISTEN,
+    P_CTL,
+    P_COUNT = P_CTL + 8
+};
 
-static void fill(struct pollfd p[P_COUNT])
-{
-    const int fd[P_CTL] = {zy.signals, zy.control, zy.ctl_listen, zy.wake, zy.refill, zy.watch, -1};
+static void fill(struct pollfd p[P_COUNT]) {
+    const int fd[P_CTL] = {
+        zy.signals, zy.control, zy.ctl_listen, zy.wake, zy.refill, zy.watch, -1
+    };
     for (int i = 0; i < P_COUNT; i++)
-        p[i] = (struct pollfd){.fd = i < P_CTL ? fd[i] : zy.ctl[i - P_CTL], .events = POLLIN};
+        p[i] = (struct pollfd){ .fd = i < P_CTL ? fd[i] : zy.ctl[i - P_CTL], .events = POLLIN };
     /* Standbys accept by themselves; only when there is none does the zygote look. */
     if (zy.serving && atomic_load(&zy.shared->waiting) <= 0 && zy_count(ZY_REHEARSING) == 0)
         p[P_LISTEN].fd = zy.listen;
 }
 
-static bool signalled(void)
-{
+static bool signalled(void) {
     struct signalfd_siginfo info;
     bool end = false;
     while (read(zy.signals, &info, sizeof info) == sizeof info)
@@ -405,8 +394,7 @@ static bool signalled(void)
     return end;
 }
 
-bool zy_loop(void)
-{
+bool zy_loop(void) {
     for (unsigned i = 0; i < ASKS; i++)
         asks[i].fd = -1;
     atomic_store(&zy.shared->last_us, wf_now_us());
@@ -415,7 +403,8 @@ bool zy_loop(void)
         struct pollfd p[P_COUNT];
         if (zy_refill(urgent))
             return true;
-        if (!zy.ready_told && zy.serving && atomic_load(&zy.shared->waiting) > 0 && !zy_tell_ready())
+        if (!zy.ready_told && zy.serving && atomic_load(&zy.shared->waiting) > 0 &&
+            !zy_tell_ready())
             zy_stop_serving("given up before it was ready");
         tell_stats();
         if (done())

@@ -1,8 +1,11 @@
-/* _observe.so: preloaded into a zygote from its very start, it notes what warming up depended on: which environment variables C
- * code asked for, which files were read, whether something was written, whether the working directory was asked for. The zygote serves only while all of that is as it was. Depends on libc alone.
+/* _observe.so: preloaded into a zygote from its very start, it notes what warming up depended on:
+ * which environment variables C code asked for, which files were read, whether something was
+ * written, whether the working directory was asked for. The zygote serves only while all of that is
+ * as it was. Depends on libc alone.
  *
- * Strings are noted once each. When a table is full `wf_observe_full` is set and the zygote refuses to serve: it must not
- * guess. In workers nothing is recorded, and every function is its original. */
+ * Strings are noted once each. When a table is full `wf_observe_full` is set and the zygote refuses
+ * to serve: it must not guess. In workers nothing is recorded, and every function is its original.
+ */
 #undef _FILE_OFFSET_BITS /* it would make open another name for open64; both are defined here */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -23,12 +26,13 @@
 enum { OBSERVED_VARIABLES, OBSERVED_FILES, OBSERVED_WRITTEN, OBSERVED_KINDS };
 
 struct table {
-    char text[4u << 20]; /* strings, each with its NUL; pages that are not used cost nothing */
+    char text[4u << 20];  /* strings, each with its NUL; pages that are not used cost nothing */
     unsigned slot[SLOTS]; /* 1 + offset into text */
     size_t used;
 };
 
-char *getenv(const char *name); /* declared with attributes that a definition must repeat, in <stdlib.h> */
+char *getenv(
+    const char *name); /* declared with attributes that a definition must repeat, in <stdlib.h> */
 char *secure_getenv(const char *name);
 EXPORT size_t wf_observe_strings(int kind, const char **ret_strings);
 EXPORT void wf_observe_record(int on);
@@ -40,24 +44,16 @@ static atomic_int recording = 1;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 extern char **environ;
 
-EXPORT size_t wf_observe_strings(int kind, const char **ret_strings)
-{
+EXPORT size_t wf_observe_strings(int kind, const char **ret_strings) {
     *ret_strings = tables[kind].text;
     return tables[kind].used;
 }
 
-EXPORT void wf_observe_record(int on)
-{
-    atomic_store(&recording, on);
-}
+EXPORT void wf_observe_record(int on) { atomic_store(&recording, on); }
 
-static int is_recording(void)
-{
-    return atomic_load_explicit(&recording, memory_order_relaxed);
-}
+static int is_recording(void) { return atomic_load_explicit(&recording, memory_order_relaxed); }
 
-static void note(int kind, const char *text)
-{
+static void note(int kind, const char *text) {
     struct table *t = &tables[kind];
     size_t size = strlen(text) + 1;
     unsigned at = 2166136261u;
@@ -67,7 +63,8 @@ static void note(int kind, const char *text)
         at = (at ^ (unsigned char)*p) * 16777619u;
     pthread_mutex_lock(&lock);
     unsigned tries = 0;
-    while (t->slot[at %= SLOTS] != 0 && strcmp(t->text + t->slot[at] - 1, text) != 0 && tries++ < SLOTS)
+    while (t->slot[at %= SLOTS] != 0 && strcmp(t->text + t->slot[at] - 1, text) != 0 &&
+           tries++ < SLOTS)
         at++;
     if (t->slot[at] == 0 && t->used + size <= sizeof t->text) {
         memcpy(t->text + t->used, text, size);
@@ -79,9 +76,9 @@ static void note(int kind, const char *text)
     pthread_mutex_unlock(&lock);
 }
 
-/* Not forwarded with dlsym: getenv is called before constructors have run, and its work is four lines. */
-static char *find(const char *name)
-{
+/* Not forwarded with dlsym: getenv is called before constructors have run, and its work is four
+ * lines. */
+static char *find(const char *name) {
     size_t size = strlen(name);
     if (is_recording())
         note(OBSERVED_VARIABLES, name);
@@ -93,26 +90,18 @@ static char *find(const char *name)
     return NULL;
 }
 
-EXPORT char *getenv(const char *name)
-{
-    return find(name);
-}
+EXPORT char *getenv(const char *name) { return find(name); }
 
-EXPORT char *secure_getenv(const char *name)
-{
+EXPORT char *secure_getenv(const char *name) {
     return find(name); /* a zygote is never set-uid: the kernel drops LD_PRELOAD then */
 }
 
 /* The next definition of a function: libc's, or that of another preloaded library. */
 #define NEXT(name) ((__typeof__(&name))next(#name))
 
-static void *next(const char *name)
-{
-    return dlsym(RTLD_NEXT, name);
-}
+static void *next(const char *name) { return dlsym(RTLD_NEXT, name); }
 
-EXPORT char *getcwd(char *buffer, size_t size)
-{
+EXPORT char *getcwd(char *buffer, size_t size) {
     static __typeof__(&getcwd) original;
     if (original == NULL)
         original = NEXT(getcwd);
@@ -122,60 +111,55 @@ EXPORT char *getcwd(char *buffer, size_t size)
 }
 
 /* Caches of compiled code are neither input nor effect: python checks them against their source. */
-static void note_open(const char *path, int writes)
-{
+static void note_open(const char *path, int writes) {
     if (path != NULL && strstr(path, "__pycache__/") == NULL && strncmp(path, "/dev/", 5) != 0)
         note(writes ? OBSERVED_WRITTEN : OBSERVED_FILES, path);
 }
 
-static int open_flags(const char *path, int flags)
-{
+static int open_flags(const char *path, int flags) {
     if (is_recording() && !(flags & (O_DIRECTORY | O_PATH)))
         note_open(path, (flags & O_ACCMODE) != O_RDONLY);
     return flags & (O_CREAT | __O_TMPFILE);
 }
 
-#define OPEN(name)                                                                              \
-    EXPORT int name(const char *path, int flags, ...)                                           \
-    {                                                                                           \
-        static __typeof__(&name) original;                                                      \
-        mode_t mode = 0;                                                                        \
-        if (original == NULL)                                                                   \
-            original = NEXT(name);                                                              \
-        if (open_flags(path, flags)) {                                                          \
-            va_list args;                                                                       \
-            va_start(args, flags);                                                              \
-            mode = va_arg(args, mode_t);                                                        \
-            va_end(args);                                                                       \
-        }                                                                                       \
-        return original(path, flags, mode);                                                     \
+#define OPEN(name)                                                                                 \
+    EXPORT int name(const char *path, int flags, ...) {                                            \
+        static __typeof__(&name) original;                                                         \
+        mode_t mode = 0;                                                                           \
+        if (original == NULL)                                                                      \
+            original = NEXT(name);                                                                 \
+        if (open_flags(path, flags)) {                                                             \
+            va_list args;                                                                          \
+            va_start(args, flags);                                                                 \
+            mode = va_arg(args, mode_t);                                                           \
+            va_end(args);                                                                          \
+        }                                                                                          \
+        return original(path, flags, mode);                                                        \
     }
 
-#define OPENAT(name)                                                                            \
-    EXPORT int name(int dir, const char *path, int flags, ...)                                  \
-    {                                                                                           \
-        static __typeof__(&name) original;                                                      \
-        mode_t mode = 0;                                                                        \
-        if (original == NULL)                                                                   \
-            original = NEXT(name);                                                              \
-        if (open_flags(path, flags)) {                                                          \
-            va_list args;                                                                       \
-            va_start(args, flags);                                                              \
-            mode = va_arg(args, mode_t);                                                        \
-            va_end(args);                                                                       \
-        }                                                                                       \
-        return original(dir, path, flags, mode);                                                \
+#define OPENAT(name)                                                                               \
+    EXPORT int name(int dir, const char *path, int flags, ...) {                                   \
+        static __typeof__(&name) original;                                                         \
+        mode_t mode = 0;                                                                           \
+        if (original == NULL)                                                                      \
+            original = NEXT(name);                                                                 \
+        if (open_flags(path, flags)) {                                                             \
+            va_list args;                                                                          \
+            va_start(args, flags);                                                                 \
+            mode = va_arg(args, mode_t);                                                           \
+            va_end(args);                                                                          \
+        }                                                                                          \
+        return original(dir, path, flags, mode);                                                   \
     }
 
-#define FOPEN(name)                                                                             \
-    EXPORT FILE *name(const char *path, const char *mode)                                       \
-    {                                                                                           \
-        static __typeof__(&name) original;                                                      \
-        if (original == NULL)                                                                   \
-            original = NEXT(name);                                                              \
-        if (is_recording())                                                                     \
-            note_open(path, mode[0] != 'r' || strchr(mode, '+') != NULL);                       \
-        return original(path, mode);                                                            \
+#define FOPEN(name)                                                                                \
+    EXPORT FILE *name(const char *path, const char *mode) {                                        \
+        static __typeof__(&name) original;                                                         \
+        if (original == NULL)                                                                      \
+            original = NEXT(name);                                                                 \
+        if (is_recording())                                                                        \
+            note_open(path, mode[0] != 'r' || strchr(mode, '+') != NULL);                          \
+        return original(path, mode);                                                               \
     }
 
 OPEN(open)

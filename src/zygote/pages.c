@@ -1,6 +1,7 @@
-/* The pages that the end of a program writes to: joining threads and running the atexit callbacks that were inherited cannot be
- * rehearsed in a standby, because they can be done only once; so one worker of each zygote does them for nothing,
- * and lists the pages that it thereby made its own. Standbys copy those pages ahead (20 to 70 of them, 2 us each). */
+/* The pages that the end of a program writes to: joining threads and running the atexit callbacks
+ * that were inherited cannot be rehearsed in a standby, because they can be done only once; so one
+ * worker of each zygote does them for nothing, and lists the pages that it thereby made its own.
+ * Standbys copy those pages ahead (20 to 70 of them, 2 us each). */
 #include "zygote/zygote.h"
 
 #include "base/io.h"
@@ -14,7 +15,8 @@
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23 /* Linux 5.14; older kernels refuse it, and the pages are copied when needed */
+#define MADV_POPULATE_WRITE                                                                        \
+    23 /* Linux 5.14; older kernels refuse it, and the pages are copied when needed */
 #endif
 
 #define PAGE_SIZE 4096u
@@ -25,12 +27,12 @@
 
 static uintptr_t before[OWN_MAX], after[OWN_MAX];
 
-static size_t scan_range(int pagemap, uintptr_t from, uintptr_t to, uintptr_t *out, size_t count)
-{
+static size_t scan_range(int pagemap, uintptr_t from, uintptr_t to, uintptr_t *out, size_t count) {
     uint64_t entry[512];
     while (from < to) {
         size_t want = (to - from) / PAGE_SIZE < 512 ? (to - from) / PAGE_SIZE : 512;
-        ssize_t got = pread(pagemap, entry, want * sizeof *entry, (off_t)(from / PAGE_SIZE * sizeof *entry));
+        ssize_t got = pread(pagemap, entry, want * sizeof *entry,
+                            (off_t)(from / PAGE_SIZE * sizeof *entry));
         if (got <= 0)
             break;
         for (size_t i = 0; i < (size_t)got / sizeof *entry; i++)
@@ -42,8 +44,7 @@ static size_t scan_range(int pagemap, uintptr_t from, uintptr_t to, uintptr_t *o
 }
 
 /* The pages of private writable mappings that are this process's alone, ascending. */
-static size_t own_pages(uintptr_t *out)
-{
+static size_t own_pages(uintptr_t *out) {
     char line[512], perms[8];
     unsigned long from, to;
     size_t count = 0;
@@ -58,8 +59,7 @@ static size_t own_pages(uintptr_t *out)
     return count;
 }
 
-bool zy_pages_wanted(unsigned slot)
-{
+bool zy_pages_wanted(unsigned slot) {
     int unknown = 0;
     if (!atomic_compare_exchange_strong(&zy.shared->pages_known, &unknown, 1))
         return false;
@@ -67,8 +67,7 @@ bool zy_pages_wanted(unsigned slot)
     return true;
 }
 
-_Noreturn void zy_pages_learn(void)
-{
+_Noreturn void zy_pages_learn(void) {
     sigset_t set;
     signal(SIGALRM, SIG_DFL); /* a callback that hangs is nobody's loss */
     sigemptyset(&set);
@@ -83,7 +82,8 @@ _Noreturn void zy_pages_learn(void)
         while (i < had && before[i] < after[k])
             i++;
         bool outside = after[k] < (uintptr_t)before || after[k] >= (uintptr_t)(before + OWN_MAX);
-        outside = outside && (after[k] < (uintptr_t)after || after[k] >= (uintptr_t)(after + OWN_MAX));
+        outside = outside &&
+                  (after[k] < (uintptr_t)after || after[k] >= (uintptr_t)(after + OWN_MAX));
         if (outside && (i == had || before[i] != after[k]))
             zy.shared->page[count++] = after[k];
     }
@@ -91,8 +91,7 @@ _Noreturn void zy_pages_learn(void)
     _exit(0);
 }
 
-void zy_pages_copy(void)
-{
+void zy_pages_copy(void) {
     unsigned count = atomic_load(&zy.shared->page_count);
     for (unsigned i = 0; i < count; i++)
         madvise((void *)zy.shared->page[i], PAGE_SIZE, MADV_POPULATE_WRITE);

@@ -8,8 +8,7 @@
 
 struct zy_python zp;
 
-PyObject *zp_get(PyObject *dict, const char *name)
-{
+PyObject *zp_get(PyObject *dict, const char *name) {
     PyObject *key = PyUnicode_FromString(name);
     if (key == NULL) {
         PyErr_Clear();
@@ -22,10 +21,9 @@ PyObject *zp_get(PyObject *dict, const char *name)
     return value;
 }
 
-/* Imports a module and takes it out of sys.modules again if the bare interpreter does not have it: a program must not
- * find it there. */
-static PyObject *import_unseen(const char *name)
-{
+/* Imports a module and takes it out of sys.modules again if the bare interpreter does not have it:
+ * a program must not find it there. */
+static PyObject *import_unseen(const char *name) {
     PyObject *module = PyImport_ImportModule(name);
     if (module != NULL && zp_get(zp.bare_modules, name) == NULL &&
         PyDict_DelItemString(zp.modules, name) < 0)
@@ -33,8 +31,7 @@ static PyObject *import_unseen(const char *name)
     return module;
 }
 
-static PyObject *attr_of(const char *module, const char *name)
-{
+static PyObject *attr_of(const char *module, const char *name) {
     PyObject *m = import_unseen(module);
     if (m == NULL)
         return NULL;
@@ -43,8 +40,7 @@ static PyObject *attr_of(const char *module, const char *name)
     return value;
 }
 
-static int find_functions(void)
-{
+static int find_functions(void) {
     *(void **)&zp.run_file = dlsym(RTLD_DEFAULT, "PyRun_FileExFlags");
     *(void **)&zp.compile = dlsym(RTLD_DEFAULT, "Py_CompileStringExFlags");
     *(void **)&zp.audit = dlsym(RTLD_DEFAULT, "PySys_Audit");
@@ -56,8 +52,7 @@ static int find_functions(void)
     return 0;
 }
 
-static int find_version(void)
-{
+static int find_version(void) {
     PyObject *info = zp_get(zp.sys_dict, "version_info"), *flags = zp_get(zp.sys_dict, "flags");
     PyObject *minor = info ? PySequence_GetItem(info, 1) : NULL;
     if (minor == NULL || flags == NULL)
@@ -77,8 +72,7 @@ static int find_version(void)
     return 0;
 }
 
-static int find_objects(void)
-{
+static int find_objects(void) {
     zp.environ_data = attr_of("posix", "environ"); /* os.environ wraps this very dict */
     zp.signal_signal = attr_of("_signal", "signal");
     zp.sig_dfl = PyLong_FromLong(0);
@@ -94,17 +88,16 @@ static int find_objects(void)
     zp.io_random = attr_of("_io", "BufferedRandom");
     zp.io_text = attr_of("_io", "TextIOWrapper");
     if (zp.environ_data == NULL || zp.signal_signal == NULL || zp.file_loader == NULL ||
-        zp.atexit_run == NULL || zp.atexit_count == NULL || zp.gc_collect == NULL || zp.gc_freeze == NULL ||
-        zp.gc_get_objects == NULL || zp.io_file == NULL || zp.io_buffered == NULL || zp.io_random == NULL ||
-        zp.io_text == NULL) {
+        zp.atexit_run == NULL || zp.atexit_count == NULL || zp.gc_collect == NULL ||
+        zp.gc_freeze == NULL || zp.gc_get_objects == NULL || zp.io_file == NULL ||
+        zp.io_buffered == NULL || zp.io_random == NULL || zp.io_text == NULL) {
         return -1;
     }
     return 0;
 }
 
 /* A fresh __main__, in the order in which the interpreter fills it. */
-static int find_main_defaults(void)
-{
+static int find_main_defaults(void) {
     PyObject *builtin = attr_of("_frozen_importlib", "BuiltinImporter");
     PyObject *builtins = zp_get(zp.modules, "builtins");
     PyObject *name = PyUnicode_FromString("__main__"), *d = PyDict_New();
@@ -125,8 +118,7 @@ static int find_main_defaults(void)
     return failed ? -1 : 0;
 }
 
-int zp_init(void)
-{
+int zp_init(void) {
     PyObject *sys = PyImport_ImportModule("sys");
     if (sys == NULL)
         return -1;
@@ -152,10 +144,10 @@ int zp_init(void)
     return 0;
 }
 
-/* A new module rather than the old one emptied: what existed at freeze is out of the collector's sight, and a __main__ that
- * is would keep alive all it refers to. After an init section it must be the same, for that section's functions. */
-static int main_renew(void)
-{
+/* A new module rather than the old one emptied: what existed at freeze is out of the collector's
+ * sight, and a __main__ that is would keep alive all it refers to. After an init section it must be
+ * the same, for that section's functions. */
+static int main_renew(void) {
     PyObject *fresh = zp.main_kept ? NULL : PyModule_New("__main__");
     if (zp.main_kept)
         return 0;
@@ -169,8 +161,7 @@ static int main_renew(void)
     return 0;
 }
 
-int zp_main_reset(void)
-{
+int zp_main_reset(void) {
     if (main_renew() < 0)
         return -1;
     PyDict_Clear(zp.main_dict);
@@ -186,8 +177,7 @@ int zp_main_reset(void)
     return failed ? -1 : 0;
 }
 
-int zp_keep_main(void)
-{
+int zp_keep_main(void) {
     PyObject *kept = PyDict_Copy(zp.main_dict);
     if (kept == NULL)
         return -1;
@@ -197,8 +187,7 @@ int zp_keep_main(void)
     return 0;
 }
 
-int zp_note_inherited(void)
-{
+int zp_note_inherited(void) {
     PyObject *key, *value;
     Py_XDECREF(zp.inherited);
     zp.inherited = PyDict_New();
@@ -210,8 +199,7 @@ int zp_note_inherited(void)
     return zp.hidden != NULL && PyDict_Update(zp.inherited, zp.hidden) < 0 ? -1 : 0;
 }
 
-long zp_atexit_count(void)
-{
+long zp_atexit_count(void) {
     PyObject *n = PyObject_CallFunctionObjArgs(zp.atexit_count, NULL);
     long count = n ? PyLong_AsLong(n) : -1;
     Py_XDECREF(n);
@@ -219,21 +207,20 @@ long zp_atexit_count(void)
     return count;
 }
 
-static void sys_delete(const char *name)
-{
+static void sys_delete(const char *name) {
     if (zp_get(zp.sys_dict, name) != NULL && PyDict_DelItemString(zp.sys_dict, name) < 0)
         PyErr_Clear();
 }
 
-int zp_forget_boot(void)
-{
-    static const char *const last[] = {"last_type", "last_value", "last_traceback", "last_exc"};
+int zp_forget_boot(void) {
+    static const char *const last[] = { "last_type", "last_value", "last_traceback", "last_exc" };
     for (size_t i = 0; i < sizeof last / sizeof *last; i++)
         sys_delete(last[i]);
     PyObject *hook = zp_get(zp.sys_dict, "__excepthook__");
     if (hook == NULL || PyDict_SetItemString(zp.sys_dict, "excepthook", hook) < 0)
         return -1;
-    /* The boot program's directory, which python put first, and what the import system noted of both. */
+    /* The boot program's directory, which python put first, and what the import system noted of
+     * both. */
     PyObject *cache = zp_get(zp.sys_dict, "path_importer_cache");
     PyObject *argv = zp_get(zp.sys_dict, "argv");
     PyObject *boot = argv ? PyList_GetItem(argv, 0) : NULL;
@@ -251,8 +238,7 @@ int zp_forget_boot(void)
     return zp_main_reset();
 }
 
-void zp_error_text(char *out, size_t size)
-{
+void zp_error_text(char *out, size_t size) {
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
     PyErr_NormalizeException(&type, &value, &trace);
@@ -270,4 +256,16 @@ void zp_error_text(char *out, size_t size)
     Py_XDECREF(value);
     Py_XDECREF(trace);
     PyErr_Clear();
+}
+
+int zp_failed(struct wf_err *err, const char *what) {
+    char text[256];
+    zp_error_text(text, sizeof text);
+    return wf_err_msg(err, "%s: %s", what, text);
+}
+
+int zp_call(PyObject *space, const char *function, PyObject *arg) {
+    PyObject *done = PyObject_CallFunctionObjArgs(zp_get(space, function), arg, NULL);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
 }

@@ -1,5 +1,6 @@
-/* What is looked up in the interpreter once, at warm-up. The extension is built for the stable ABI; functions outside it
- * are found with dlsym in the running interpreter, so that one binary serves 3.10 and newer. */
+/* What is looked up in the interpreter once, at warm-up. The extension is built for the stable ABI;
+ * functions outside it are found with dlsym in the running interpreter, so that one binary
+ * serves 3.10 and newer. */
 #pragma once
 
 #define PY_SSIZE_T_CLEAN
@@ -7,39 +8,42 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-struct zy_compiler_flags { int flags, feature_version; }; /* PyCompilerFlags since 3.8 */
+struct zy_compiler_flags {
+    int flags, feature_version;
+}; /* PyCompilerFlags since 3.8 */
 
 struct zy_python {
-    int minor;                 /* of 3.minor */
-    PyObject *(*run_file)(FILE *, const char *, int, PyObject *, PyObject *, int, struct zy_compiler_flags *);
+    int minor; /* of 3.minor */
+    PyObject *(*run_file)(FILE *, const char *, int, PyObject *, PyObject *, int,
+                          struct zy_compiler_flags *);
     PyObject *(*compile)(const char *, const char *, int, struct zy_compiler_flags *, int);
     int (*audit)(const char *, const char *, ...);
     void (*format_unraisable)(const char *, ...); /* 3.13 and newer, else NULL */
 
     PyObject *sys_dict, *modules, *main_module, *main_dict;
-    PyObject *main_defaults;   /* dict: what a fresh __main__ holds */
-    bool main_kept;            /* __main__ is the init section's */
-    PyObject *environ_data;    /* posix.environ, which is os.environ's dict of bytes */
-    PyObject *path;            /* sys.path */
+    PyObject *main_defaults; /* dict: what a fresh __main__ holds */
+    bool main_kept;          /* __main__ is the init section's */
+    PyObject *environ_data;  /* posix.environ, which is os.environ's dict of bytes */
+    PyObject *path;          /* sys.path */
     PyObject *signal_signal, *sig_dfl, *sig_ign;
-    PyObject *bare_modules;    /* dict: names in sys.modules of the bare interpreter */
-    PyObject *file_loader;     /* importlib's SourceFileLoader */
+    PyObject *bare_modules;              /* dict: names in sys.modules of the bare interpreter */
+    PyObject *file_loader;               /* importlib's SourceFileLoader */
     PyObject *atexit_run, *atexit_count; /* atexit._run_exitfuncs, atexit._ncallbacks */
     PyObject *gc_collect, *gc_freeze, *gc_get_objects;
-    PyObject *io_file;         /* io.FileIO */
-    PyObject *io_buffered;     /* io.BufferedWriter */
-    PyObject *io_random;       /* io.BufferedRandom */
-    PyObject *io_text;         /* io.TextIOWrapper */
-    PyObject *hidden;          /* dict: linecache and what it imports, kept for -c (3.13), or NULL */
-    PyObject *inherited;       /* dict: names in sys.modules at freeze; newer ones are the program's */
+    PyObject *io_file;     /* io.FileIO */
+    PyObject *io_buffered; /* io.BufferedWriter */
+    PyObject *io_random;   /* io.BufferedRandom */
+    PyObject *io_text;     /* io.TextIOWrapper */
+    PyObject *hidden;      /* dict: linecache and what it imports, kept for -c (3.13), or NULL */
+    PyObject *inherited;   /* dict: names in sys.modules at freeze; newer ones are the program's */
     int gc_was_enabled;
     int safe_path;
 };
 
 extern struct zy_python zp;
 
-/* suit.c: after set-up of directory and path, does a file beside the script hide one of `modules` (a dict) that is not the
- * bare interpreter's own? */
+/* suit.c: after set-up of directory and path, does a file beside the script hide one of `modules`
+ * (a dict) that is not the bare interpreter's own? */
 struct zy_job;
 bool zy_shadowed(const struct zy_job *job, PyObject *modules, char *ret_name, size_t size);
 
@@ -59,3 +63,9 @@ int zp_note_inherited(void);
 void zp_error_text(char *out, size_t size);
 /* Borrowed item of a dict by C string; NULL without exception when missing. */
 PyObject *zp_get(PyObject *dict, const char *name);
+/* Fills `err` with "what: Type: text" from the current exception, clears it, and returns -1. */
+struct wf_err;
+int zp_failed(struct wf_err *err, const char *what);
+/* Calls namespace[function](arg), or () when `arg` is NULL, and drops the result. -1 with an
+ * exception. */
+int zp_call(PyObject *space, const char *function, PyObject *arg);

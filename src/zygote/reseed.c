@@ -1,7 +1,9 @@
-/* numpy.random's global generator, which would otherwise be the same in every worker (`random` reseeds itself after a fork).
+/* numpy.random's global generator, which would otherwise be the same in every worker (`random`
+ * reseeds itself after a fork).
  *
- * Its seed() writes to more than a hundred pages. So the zygote seeds it once and keeps a state whose key is an array at
- * a known address; a standby fills that array with random words and sets the state: 24 pages. */
+ * Its seed() writes to more than a hundred pages. So the zygote seeds it once and keeps a state
+ * whose key is an array at a known address; a standby fills that array with random words and sets
+ * the state: 24 pages. */
 #include "zygote/zygote.h"
 #include "zygote/python.h"
 
@@ -14,9 +16,9 @@ static struct {
     size_t size;
 } numpy_random;
 
-/* Follows a path of attributes, or of items where a step begins with "[", from `from` (borrowed). */
-static PyObject *follow(PyObject *from, const char *const *step)
-{
+/* Follows a path of attributes, or of items where a step begins with "[", from `from` (borrowed).
+ */
+static PyObject *follow(PyObject *from, const char *const *step) {
     PyObject *at = from;
     Py_XINCREF(at);
     for (; at != NULL && *step != NULL; step++) {
@@ -28,14 +30,14 @@ static PyObject *follow(PyObject *from, const char *const *step)
     return at;
 }
 
-void zy_reseed_prepare(void)
-{
-    static const char *const to_generator[] = {"_rand", "_bit_generator", NULL};
-    static const char *const to_state[] = {"state", NULL};
-    static const char *const to_address[] = {"[state", "[key", "ctypes", "data", NULL};
-    static const char *const to_size[] = {"[state", "[key", "nbytes", NULL};
+void zy_reseed_prepare(void) {
+    static const char *const to_generator[] = { "_rand", "_bit_generator", NULL };
+    static const char *const to_state[] = { "state", NULL };
+    static const char *const to_address[] = { "[state", "[key", "ctypes", "data", NULL };
+    static const char *const to_size[] = { "[state", "[key", "nbytes", NULL };
     PyObject *mtrand = zp_get(zp.modules, "numpy.random.mtrand");
-    PyObject *done = mtrand ? PyObject_CallMethod(mtrand, "seed", NULL) : NULL; /* also forgets a spare gaussian */
+    PyObject *done = mtrand ? PyObject_CallMethod(mtrand, "seed", NULL)
+                            : NULL; /* also forgets a spare gaussian */
     PyObject *generator = done ? follow(mtrand, to_generator) : NULL;
     PyObject *state = generator ? follow(generator, to_state) : NULL;
     PyObject *address = state ? follow(state, to_address) : NULL;
@@ -52,8 +54,7 @@ void zy_reseed_prepare(void)
     PyErr_Clear();
 }
 
-void zy_reseed(void)
-{
+void zy_reseed(void) {
     if (numpy_random.key == NULL)
         return;
     if (getrandom(numpy_random.key, numpy_random.size, 0) != (ssize_t)numpy_random.size ||

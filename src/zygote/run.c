@@ -1,5 +1,6 @@
-/* Runs the program as Py_RunMain would (Modules/main.c, Python/pythonrun.c), with one difference: SystemExit is handled
- * here rather than in PyErr_Print, which would finalise the whole interpreter and touch every preloaded page. */
+/* Runs the program as Py_RunMain would (Modules/main.c, Python/pythonrun.c), with one difference:
+ * SystemExit is handled here rather than in PyErr_Print, which would finalise the whole interpreter
+ * and touch every preloaded page. */
 #include "zygote/zygote.h"
 #include "base/io.h"
 #include "zygote/python.h"
@@ -16,16 +17,15 @@
 #define IGNORE_COOKIE 0x0800 /* PyCF_IGNORE_COOKIE */
 #define ZIP_TAIL 65557       /* end-of-central-directory record and the longest comment */
 
-static struct zy_compiler_flags compiler_flags(int flags)
-{
-    return (struct zy_compiler_flags){flags, zp.minor};
+static struct zy_compiler_flags compiler_flags(int flags) {
+    return (struct zy_compiler_flags){ flags, zp.minor };
 }
 
 /* _Py_HandleSystemExit, for an exception known to be SystemExit. */
-static int system_exit_code(void)
-{
+static int system_exit_code(void) {
     PyObject *type, *value, *trace, *code = NULL;
-    PyErr_Fetch(&type, &value, &trace); /* not normalised: sys.exit(()) is told from sys.exit() that way */
+    PyErr_Fetch(&type, &value,
+                &trace); /* not normalised: sys.exit(()) is told from sys.exit() that way */
     fflush(stdout);
     int status = 0;
     bool overflow = false;
@@ -62,8 +62,7 @@ static int system_exit_code(void)
     return status;
 }
 
-void zy_run_exception(struct zy_job *job)
-{
+void zy_run_exception(struct zy_job *job) {
     job->status_kind = WF_END_EXIT;
     job->status_value = 1;
     if (PyErr_ExceptionMatches(PyExc_SystemExit)) {
@@ -78,8 +77,7 @@ void zy_run_exception(struct zy_job *job)
 }
 
 /* The result of running code: drops it, or deals with the exception. */
-static void ended(struct zy_job *job, PyObject *result)
-{
+static void ended(struct zy_job *job, PyObject *result) {
     if (result == NULL) {
         zy_run_exception(job);
         return;
@@ -89,17 +87,15 @@ static void ended(struct zy_job *job, PyObject *result)
     job->status_value = 0;
 }
 
-static bool audit_failed(struct zy_job *job, int result)
-{
+static bool audit_failed(struct zy_job *job, int result) {
     if (result < 0)
         zy_run_exception(job);
     return result < 0;
 }
 
-/* Makes the linecache that was imported at warm-up, and what it imported, this program's: unless some of it is there
- * already, or a file beside the program would have been imported instead. */
-static void reveal_linecache(struct zy_job *job)
-{
+/* Makes the linecache that was imported at warm-up, and what it imported, this program's: unless
+ * some of it is there already, or a file beside the program would have been imported instead. */
+static void reveal_linecache(struct zy_job *job) {
     char name[PATH_MAX];
     PyObject *key, *value;
     if (zp.hidden == NULL || zp_get(zp.modules, "linecache") != NULL)
@@ -109,8 +105,10 @@ static void reveal_linecache(struct zy_job *job)
             return;
     if (zy_shadowed(job, zp.hidden, name, sizeof name))
         return;
-    /* Importing it would have looked into the program's directory first, and left an importer for that. */
-    bool looked = job->has_path0 && getcwd(name, sizeof name) != NULL; /* not where that was deleted */
+    /* Importing it would have looked into the program's directory first, and left an importer for
+     * that. */
+    bool looked = job->has_path0 &&
+                  getcwd(name, sizeof name) != NULL; /* not where that was deleted */
     PyObject *path0 = looked ? PyUnicode_DecodeFSDefault(name) : NULL;
     PyObject *importer = path0 ? PyImport_GetImporter(path0) : NULL;
     Py_XDECREF(path0);
@@ -121,8 +119,7 @@ static void reveal_linecache(struct zy_job *job)
 }
 
 /* 3.13 notes the source of -c in linecache, for tracebacks. */
-static int register_source(PyObject *source)
-{
+static int register_source(PyObject *source) {
     PyObject *name = PyUnicode_FromString("<string>");
     PyObject *linecache = PyImport_ImportModule("linecache");
     PyObject *done = NULL;
@@ -134,8 +131,7 @@ static int register_source(PyObject *source)
     return done ? 0 : -1;
 }
 
-static void run_command(struct zy_job *job)
-{
+static void run_command(struct zy_job *job) {
     PyObject *text = PyUnicode_DecodeFSDefault(job->text);
     if (text == NULL || audit_failed(job, zp.audit("cpython.run_command", "O", text))) {
         Py_XDECREF(text);
@@ -164,8 +160,7 @@ static void run_command(struct zy_job *job)
     ended(job, result);
 }
 
-static void run_module(struct zy_job *job, const char *module, int alter_argv)
-{
+static void run_module(struct zy_job *job, const char *module, int alter_argv) {
     PyObject *name = PyUnicode_DecodeFSDefault(module);
     PyObject *runpy = name ? PyImport_ImportModule("runpy") : NULL;
     PyObject *run = runpy ? PyObject_GetAttrString(runpy, "_run_module_as_main") : NULL;
@@ -179,9 +174,8 @@ static void run_module(struct zy_job *job, const char *module, int alter_argv)
 }
 
 /* flush_io() of pythonrun.c: between the end of a file's code and its traceback. */
-static void flush_io(void)
-{
-    static const char *const stream[] = {"stderr", "stdout"};
+static void flush_io(void) {
+    static const char *const stream[] = { "stderr", "stdout" };
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
     for (int i = 0; i < 2; i++) {
@@ -194,8 +188,7 @@ static void flush_io(void)
 }
 
 /* _PyRun_SimpleFileObject for source text. */
-static void run_file(struct zy_job *job, FILE *file, const char *filename, bool close_it)
-{
+static void run_file(struct zy_job *job, FILE *file, const char *filename, bool close_it) {
     PyObject *name = PyUnicode_DecodeFSDefault(filename), *result = NULL, *loader = NULL;
     bool named = name != NULL && zp_get(zp.main_dict, "__file__") == NULL;
     if (named && (PyDict_SetItemString(zp.main_dict, "__file__", name) < 0 ||
@@ -223,8 +216,7 @@ done:
     }
 }
 
-static void run_script(struct zy_job *job)
-{
+static void run_script(struct zy_job *job) {
     PyObject *name = PyUnicode_DecodeFSDefault(job->script);
     int refused = name == NULL || audit_failed(job, zp.audit("cpython.run_file", "O", name));
     if (refused) {
@@ -239,7 +231,8 @@ static void run_script(struct zy_job *job)
     job->status_kind = WF_END_EXIT;
     if (file == NULL) {
         int code = errno;
-        PySys_FormatStderr("%s: can't open file %R: [Errno %d] %s\n", python, name, code, strerror(code));
+        PySys_FormatStderr("%s: can't open file %R: [Errno %d] %s\n", python, name, code,
+                           strerror(code));
         job->status_value = 2;
     } else if (fstat(fileno(file), &st) == 0 && S_ISDIR(st.st_mode)) {
         PySys_FormatStderr("%s: %R is a directory, cannot continue\n", python, name);
@@ -254,8 +247,7 @@ static void run_script(struct zy_job *job)
     Py_DECREF(name);
 }
 
-static void run_stdin(struct zy_job *job)
-{
+static void run_stdin(struct zy_job *job) {
     if (Py_MakePendingCalls() < 0 || zp.audit("cpython.run_stdin", NULL) < 0) {
         zy_run_exception(job);
         return;
@@ -263,8 +255,7 @@ static void run_stdin(struct zy_job *job)
     run_file(job, stdin, "<stdin>", false);
 }
 
-void zy_run(struct zy_job *job)
-{
+void zy_run(struct zy_job *job) {
     switch (job->request.mode) {
     case WF_MODE_COMMAND:
         run_command(job);
@@ -285,16 +276,14 @@ void zy_run(struct zy_job *job)
 }
 
 /* Whether the file ends like a zip archive (or something made us unsure). */
-static bool maybe_zip(int fd, off_t size)
-{
+static bool maybe_zip(int fd, off_t size) {
     static char tail[ZIP_TAIL];
     size_t want = size > ZIP_TAIL ? ZIP_TAIL : (size_t)size;
     ssize_t got = pread(fd, tail, want, size - (off_t)want);
     return got != (ssize_t)want || memmem(tail, want, "PK\005\006", 4) != NULL;
 }
 
-static int ask_importer(PyObject *path, struct zy_job *job)
-{
+static int ask_importer(PyObject *path, struct zy_job *job) {
     PyObject *importer = PyImport_GetImporter(path);
     int is = importer == NULL ? -1 : importer != Py_None;
     Py_XDECREF(importer);
@@ -305,8 +294,7 @@ static int ask_importer(PyObject *path, struct zy_job *job)
     return is;
 }
 
-int zy_run_find_importer(struct zy_job *job)
-{
+int zy_run_find_importer(struct zy_job *job) {
     char cwd[PATH_MAX];
     if (job->text[0] == '/' || getcwd(cwd, sizeof cwd) == NULL)
         wf_fmt(job->script, sizeof job->script, "%s", job->text);
@@ -322,12 +310,13 @@ int zy_run_find_importer(struct zy_job *job)
         Py_XDECREF(path);
         return -1;
     }
-    /* Asking the two standard hooks runs zipimport's Python code (30 us and more) only to hear that a source file is no
-     * archive. We look at its end ourselves and note the answer where they would. */
+    /* Asking the two standard hooks runs zipimport's Python code (30 us and more) only to hear that
+     * a source file is no archive. We look at its end ourselves and note the answer where they
+     * would. */
     struct stat st;
     int fd = open(job->script, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), is;
-    bool source = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && PyList_Size(hooks) == 2 &&
-                  !maybe_zip(fd, st.st_size);
+    bool source = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+                  PyList_Size(hooks) == 2 && !maybe_zip(fd, st.st_size);
     unsigned char magic[2];
     bool compiled = source && pread(fd, magic, 2, 0) == 2 &&
                     (magic[0] | magic[1] << 8) == (PyImport_GetMagicNumber() & 0xffff);

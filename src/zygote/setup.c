@@ -1,10 +1,9 @@
 /* Makes a worker the process that the caller would have had: named steps, in an order that matters.
  *
- * 1 descriptors   first, because everything below may open files of its own and must find the numbers settled
- * 2 directory     before path 0, which is relative to it
- * 3 identity      umask, limits, niceness, scheduling, affinity: RLIMIT_NOFILE after the dup2s of step 1
- * 4 environment   before anything of Python that may read it
- * 5 arguments     sys.argv, sys.orig_argv, sys.path[0]
+ * 1 descriptors   first, because everything below may open files of its own and must find the
+ * numbers settled 2 directory     before path 0, which is relative to it 3 identity      umask,
+ * limits, niceness, scheduling, affinity: RLIMIT_NOFILE after the dup2s of step 1 4 environment
+ * before anything of Python that may read it 5 arguments     sys.argv, sys.orig_argv, sys.path[0]
  * 6 shadows       needs directory and path; the last step that may still say `unsuitable`
  * 7 streams       after the descriptors and the environment
  * 8 signals       last: from here on a signal means what it would mean to the program */
@@ -27,16 +26,14 @@
 
 extern char **environ;
 
-static int python_error(struct wf_err *err, const char *step)
-{
+static int python_error(struct wf_err *err, const char *step) {
     char text[256];
     zp_error_text(text, sizeof text);
     return wf_err_msg(err, "%s: %s", step, text);
 }
 
 /* Usually a run of neighbours: the lowest numbers that were free. One call closes it then. */
-static void close_received(struct zy_job *job)
-{
+static void close_received(struct zy_job *job) {
     bool run = job->nfds > 0;
     for (unsigned i = 1; i < job->nfds; i++)
         run = run && job->fds[i] == job->fds[i - 1] + 1;
@@ -47,10 +44,9 @@ static void close_received(struct zy_job *job)
     job->nfds = 0;
 }
 
-/* Received descriptors lie anywhere; their targets may be where others of them (or our own) lie. All that could be hit
- * is first moved above the highest target. */
-static int step_descriptors(struct zy_job *job, struct wf_err *err)
-{
+/* Received descriptors lie anywhere; their targets may be where others of them (or our own) lie.
+ * All that could be hit is first moved above the highest target. */
+static int step_descriptors(struct zy_job *job, struct wf_err *err) {
     const struct wf_request *r = &job->request;
     unsigned count = r->fdnums.size / 4, next = 0;
     int highest = 2;
@@ -61,7 +57,8 @@ static int step_descriptors(struct zy_job *job, struct wf_err *err)
     }
     if (count > 0) {
         for (unsigned i = 0; i < job->nfds; i++)
-            if (job->fds[i] <= highest && (job->fds[i] = wf_move_fd(job->fds[i], highest + 1)) <= highest)
+            if (job->fds[i] <= highest &&
+                (job->fds[i] = wf_move_fd(job->fds[i], highest + 1)) <= highest)
                 return wf_err_sys(err, "fcntl", "F_DUPFD_CLOEXEC of a received descriptor");
         if (job->connection >= 0 && job->connection <= highest)
             job->connection = wf_move_fd(job->connection, highest + 1);
@@ -87,21 +84,20 @@ static int step_descriptors(struct zy_job *job, struct wf_err *err)
     return 0;
 }
 
-static int step_identity(const struct zy_job *job, struct wf_err *err)
-{
+static int step_identity(const struct zy_job *job, struct wf_err *err) {
     const struct wf_request *r = &job->request;
     umask(r->umask);
     for (int i = 0; i < WF_LIMITS; i++) {
         if (r->limit[i].soft == zy.limit[i].soft && r->limit[i].hard == zy.limit[i].hard)
             continue;
-        struct rlimit limit = {r->limit[i].soft, r->limit[i].hard};
+        struct rlimit limit = { r->limit[i].soft, r->limit[i].hard };
         if (setrlimit((__rlimit_resource_t)i, &limit) < 0)
             return wf_err_sys(err, "setrlimit", "a limit of the caller");
     }
     if (r->nice != zy.nice && setpriority(PRIO_PROCESS, 0, r->nice) < 0)
         return wf_err_sys(err, "setpriority", "the caller's niceness");
     if (r->sched != SCHED_OTHER) {
-        struct sched_param param = {0};
+        struct sched_param param = { 0 };
         if (sched_setscheduler(0, r->sched, &param) < 0)
             return wf_err_sys(err, "sched_setscheduler", "the caller's class");
     }
@@ -113,9 +109,9 @@ static int step_identity(const struct zy_job *job, struct wf_err *err)
     return 0;
 }
 
-/* C's environ points into the request, in the caller's order; os.environ is the same dict with the same entries. */
-int zy_setup_environment(struct zy_job *job, struct wf_err *err)
-{
+/* C's environ points into the request, in the caller's order; os.environ is the same dict with the
+ * same entries. */
+int zy_setup_environment(struct zy_job *job, struct wf_err *err) {
     zy_changes_apply(job);
     environ = job->envp;
     if (zy.environ_rehearsed && !job->rehearsal && zy_inputs_same_environment(&job->request))
@@ -139,42 +135,43 @@ int zy_setup_environment(struct zy_job *job, struct wf_err *err)
     return 0;
 }
 
-/* multiprocessing.process.ORIGINAL_DIR: the directory that the program was in when it imported that. */
-static int step_noted_directory(struct wf_err *err)
-{
+/* multiprocessing.process.ORIGINAL_DIR: the directory that the program was in when it imported
+ * that. */
+static int step_noted_directory(struct wf_err *err) {
     char cwd[PATH_MAX];
     PyObject *process = zp_get(zp.modules, "multiprocessing.process");
     if (process == NULL)
         return 0;
-    PyObject *dir = getcwd(cwd, sizeof cwd) ? PyUnicode_DecodeFSDefault(cwd) : (Py_INCREF(Py_None), Py_None);
+    PyObject *dir = getcwd(cwd, sizeof cwd) ? PyUnicode_DecodeFSDefault(cwd)
+                                            : (Py_INCREF(Py_None), Py_None);
     int failed = dir == NULL || PyObject_SetAttrString(process, "ORIGINAL_DIR", dir) < 0;
     Py_XDECREF(dir);
     return failed ? python_error(err, "multiprocessing.process.ORIGINAL_DIR") : 0;
 }
 
-static int set_list(const char *name, PyObject *list)
-{
-    int failed = list == NULL || PyErr_Occurred() || PyDict_SetItemString(zp.sys_dict, name, list) < 0;
+static int set_list(const char *name, PyObject *list) {
+    int failed = list == NULL || PyErr_Occurred() ||
+                 PyDict_SetItemString(zp.sys_dict, name, list) < 0;
     Py_XDECREF(list);
     return failed ? -1 : 0;
 }
 
-static int append_fs(PyObject *list, const char *text)
-{
+static int append_fs(PyObject *list, const char *text) {
     PyObject *item = PyUnicode_DecodeFSDefault(text);
     int failed = item == NULL || PyList_Append(list, item) < 0;
     Py_XDECREF(item);
     return failed ? -1 : 0;
 }
 
-/* What ps and /proc/self/{cmdline,environ} show: the kernel is told where the strings lie. Old kernels and those without
- * checkpoint support refuse; programs then show the zygote's. */
-static void step_shown_arguments(struct zy_job *job)
-{
+/* What ps and /proc/self/{cmdline,environ} show: the kernel is told where the strings lie. Old
+ * kernels and those without checkpoint support refuse; programs then show the zygote's. */
+static void step_shown_arguments(struct zy_job *job) {
     static char arguments[1 << 16];
     const struct wf_request *r = &job->request;
     const char *first = job->argv[0], *rest = first + strlen(first) + 1;
-    size_t size = r->argc > 1 ? (size_t)(job->argv[r->argc - 1] + strlen(job->argv[r->argc - 1]) + 1 - rest) : 0;
+    size_t size = r->argc > 1
+                      ? (size_t)(job->argv[r->argc - 1] + strlen(job->argv[r->argc - 1]) + 1 - rest)
+                      : 0;
     if (zy.mm.start_code == 0 || r->python.size + 1 + size > sizeof arguments)
         return;
     memcpy(arguments, r->python.data, r->python.size);
@@ -192,12 +189,11 @@ static void step_shown_arguments(struct zy_job *job)
     prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0);
 }
 
-void zy_setup_measure_mm(void)
-{
+void zy_setup_measure_mm(void) {
     char text[2048];
     int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
     ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    unsigned long long field[53] = {0};
+    unsigned long long field[53] = { 0 };
     wf_close(&fd);
     if (got <= 0)
         return;
@@ -206,12 +202,15 @@ void zy_setup_measure_mm(void)
     for (int i = 3; at != NULL && i <= 51; i++)
         if ((at = strchr(at + 1, ' ')) != NULL)
             field[i] = strtoull(at + 1, NULL, 10);
-    zy.mm = (struct prctl_mm_map){.start_code = field[26], .end_code = field[27], .start_stack = field[28],
-                                  .start_data = field[45], .end_data = field[46], .start_brk = field[47]};
+    zy.mm = (struct prctl_mm_map){ .start_code = field[26],
+                                   .end_code = field[27],
+                                   .start_stack = field[28],
+                                   .start_data = field[45],
+                                   .end_data = field[46],
+                                   .start_brk = field[47] };
 }
 
-static int step_arguments(struct zy_job *job, struct wf_err *err)
-{
+static int step_arguments(struct zy_job *job, struct wf_err *err) {
     const struct wf_request *r = &job->request;
     PyObject *argv = PyList_New(0), *orig = PyList_New(0);
     if (argv == NULL || orig == NULL)
@@ -234,10 +233,10 @@ static int step_arguments(struct zy_job *job, struct wf_err *err)
     return 0;
 }
 
-/* As _PyPathConfig_ComputeSysPath0 has it: the directory of the resolved script; '' for -c and stdin; the working
- * directory for -m. Not decided here for directories and zip files, which are an entry themselves. */
-static void find_path0(struct zy_job *job)
-{
+/* As _PyPathConfig_ComputeSysPath0 has it: the directory of the resolved script; '' for -c and
+ * stdin; the working directory for -m. Not decided here for directories and zip files, which are an
+ * entry themselves. */
+static void find_path0(struct zy_job *job) {
     char full[PATH_MAX];
     job->has_path0 = !zp.safe_path;
     job->path0[0] = '\0';
@@ -247,10 +246,11 @@ static void find_path0(struct zy_job *job)
         job->has_path0 = getcwd(job->path0, sizeof job->path0) != NULL;
         return;
     }
-    const char *script = job->request.mode == WF_MODE_SCRIPT                   ? job->text
+    const char *script = job->request.mode == WF_MODE_SCRIPT ? job->text
                          : job->request.mode == WF_MODE_STDIN &&
-                                 job->request.target < job->request.argc ? "-"
-                                                                               : NULL;
+                                 job->request.target < job->request.argc
+                             ? "-"
+                             : NULL;
     if (script == NULL)
         return;
     if (realpath(script, full) != NULL)
@@ -260,8 +260,7 @@ static void find_path0(struct zy_job *job)
     wf_fmt(job->path0, sizeof job->path0, "%.*s", (int)size, script);
 }
 
-static int step_path(struct zy_job *job, struct wf_err *err)
-{
+static int step_path(struct zy_job *job, struct wf_err *err) {
     find_path0(job);
     int importer = job->request.mode == WF_MODE_SCRIPT ? zy_run_find_importer(job) : 0;
     if (importer < 0)
@@ -275,17 +274,18 @@ static int step_path(struct zy_job *job, struct wf_err *err)
     return failed ? python_error(err, "sys.path") : 0;
 }
 
-/* Python knows a signal's disposition from when it started; both its table and the kernel's follow the caller's.
- * Python itself ignores SIGPIPE and SIGXFSZ and handles SIGINT, unless that was ignored. */
-static int step_signals(const struct zy_job *job, struct wf_err *err)
-{
+/* Python knows a signal's disposition from when it started; both its table and the kernel's follow
+ * the caller's. Python itself ignores SIGPIPE and SIGXFSZ and handles SIGINT, unless that was
+ * ignored. */
+static int step_signals(const struct zy_job *job, struct wf_err *err) {
     uint64_t ignored = job->request.sig_ignored;
     for (int sig = 1; sig < 65 && ignored >> (sig - 1); sig++) {
         if (!((ignored >> (sig - 1)) & 1) || sig == SIGPIPE || sig == SIGXFSZ || sig == SIGKILL ||
             sig == SIGSTOP)
             continue;
-        if (sig >= 32 && sig < SIGRTMIN) { /* libc's own: it lets nobody touch them, but they can be inherited so */
-            const unsigned long action[4] = {(unsigned long)SIG_IGN};
+        if (sig >= 32 && sig < SIGRTMIN) { /* libc's own: it lets nobody touch them, but they can be
+                                              inherited so */
+            const unsigned long action[4] = { (unsigned long)SIG_IGN };
             syscall(SYS_rt_sigaction, sig, action, NULL, sizeof ignored);
             continue;
         }
@@ -300,15 +300,14 @@ static int step_signals(const struct zy_job *job, struct wf_err *err)
     return 0;
 }
 
-unsigned zy_setup(struct zy_job *job, struct wf_err *err)
-{
+unsigned zy_setup(struct zy_job *job, struct wf_err *err) {
     char name[256];
     if (step_descriptors(job, err) < 0)
         return WF_WHY_SETUP;
     if (!job->rehearsal && step_identity(job, err) < 0)
         return WF_WHY_SETUP;
-    if (zy_setup_environment(job, err) < 0 || step_arguments(job, err) < 0 || step_path(job, err) < 0 ||
-        step_noted_directory(err) < 0)
+    if (zy_setup_environment(job, err) < 0 || step_arguments(job, err) < 0 ||
+        step_path(job, err) < 0 || step_noted_directory(err) < 0)
         return WF_WHY_SETUP;
     if (PyDict_Size(zp.modules) > PyDict_Size(zp.bare_modules) &&
         zy_shadowed(job, zp.modules, name, sizeof name))
@@ -320,10 +319,10 @@ unsigned zy_setup(struct zy_job *job, struct wf_err *err)
     return 0;
 }
 
-void zy_forget_path(const struct zy_job *job)
-{
+void zy_forget_path(const struct zy_job *job) {
     PyObject *cache = zp_get(zp.sys_dict, "path_importer_cache");
-    if (cache != NULL && zp_get(cache, job->script) != NULL && PyDict_DelItemString(cache, job->script) < 0)
+    if (cache != NULL && zp_get(cache, job->script) != NULL &&
+        PyDict_DelItemString(cache, job->script) < 0)
         PyErr_Clear();
     if (job->has_path0 && PySequence_DelItem(zp.path, 0) < 0)
         PyErr_Clear();

@@ -1,8 +1,8 @@
-/* sys.stdin, sys.stdout and sys.stderr: the same objects as in the zygote, built anew in place for the caller's
- * files (libraries keep references to sys.stdout, so it must not be another object).
+/* sys.stdin, sys.stdout and sys.stderr: the same objects as in the zygote, built anew in place for
+ * the caller's files (libraries keep references to sys.stdout, so it must not be another object).
  *
- * Building three of them costs 70 us and more. Standbys therefore build them ahead, on dummies of the kind that the last
- * run had; a run whose files are of those kinds has nothing left to do. */
+ * Building three of them costs 70 us and more. Standbys therefore build them ahead, on dummies of
+ * the kind that the last run had; a run whose files are of those kinds has nothing left to do. */
 #include "zygote/zygote.h"
 #include "zygote/python.h"
 
@@ -21,12 +21,11 @@ static struct {
     struct zy_stdkind kinds[3]; /* what the objects are built for */
 } stdio;
 
-static const char *const names[3] = {"stdin", "stdout", "stderr"};
+static const char *const names[3] = { "stdin", "stdout", "stderr" };
 
-void zy_stdio_measure(int fd, struct zy_stdkind *ret)
-{
+void zy_stdio_measure(int fd, struct zy_stdkind *ret) {
     struct stat st;
-    *ret = (struct zy_stdkind){0};
+    *ret = (struct zy_stdkind){ 0 };
     if (fstat(fd, &st) < 0)
         return;
     ret->type = st.st_mode & S_IFMT;
@@ -41,13 +40,12 @@ void zy_stdio_measure(int fd, struct zy_stdkind *ret)
         ret->moved = lseek(fd, 0, SEEK_CUR) != 0;
 }
 
-static bool same_kind(const struct zy_stdkind *a, const struct zy_stdkind *b)
-{
-    return a->type == b->type && a->blksize == b->blksize && a->tty == b->tty && !a->moved && !b->moved;
+static bool same_kind(const struct zy_stdkind *a, const struct zy_stdkind *b) {
+    return a->type == b->type && a->blksize == b->blksize && a->tty == b->tty && !a->moved &&
+           !b->moved;
 }
 
-int zy_stdio_init(void)
-{
+int zy_stdio_init(void) {
     for (int i = 0; i < 3; i++) {
         char dunder[16];
         wf_fmt(dunder, sizeof dunder, "__%s__", names[i]);
@@ -76,8 +74,7 @@ int zy_stdio_init(void)
 }
 
 /* Calls obj.__init__(*args) and drops args. */
-static int init_again(PyObject *obj, PyObject *args)
-{
+static int init_again(PyObject *obj, PyObject *args) {
     PyObject *init = args ? PyObject_GetAttrString(obj, "__init__") : NULL;
     PyObject *done = init ? PyObject_Call(init, args, NULL) : NULL;
     Py_XDECREF(init);
@@ -86,18 +83,16 @@ static int init_again(PyObject *obj, PyObject *args)
     return done ? 0 : -1;
 }
 
-static int set_text(PyObject *obj, const char *attr, const char *format, const char *value)
-{
+static int set_text(PyObject *obj, const char *attr, const char *format, const char *value) {
     PyObject *text = PyUnicode_FromFormat(format, value);
     int failed = text == NULL || PyObject_SetAttrString(obj, attr, text) < 0;
     Py_XDECREF(text);
     return failed ? -1 : 0;
 }
 
-/* What create_stdio() in CPython's pylifecycle.c does, on the objects that exist; but for the raw file, a new object
- * because it remembers for ever whether it could seek. */
-static int build(int i)
-{
+/* What create_stdio() in CPython's pylifecycle.c does, on the objects that exist; but for the raw
+ * file, a new object because it remembers for ever whether it could seek. */
+static int build(int i) {
     int writes = i > 0;
     PyObject *args = Py_BuildValue("(isO)", i, writes ? "wb" : "rb", Py_False);
     PyObject *raw = args ? PyObject_Call(zp.io_file, args, NULL) : NULL;
@@ -120,18 +115,18 @@ static int build(int i)
         if (init_again(stdio.buffer[i], args) < 0)
             return -1;
     }
-    int through = stdio.unbuffered[1]; /* -u; it leaves stdin's buffer alone, so that does not tell */
+    int through =
+        stdio.unbuffered[1]; /* -u; it leaves stdin's buffer alone, so that does not tell */
     int line = !through && (stdio.kinds[i].tty || i == 2);
-    args = Py_BuildValue("(OOOsii)", stdio.buffer[i], stdio.encoding[i], stdio.errors[i], "\n", line,
-                         through);
+    args = Py_BuildValue("(OOOsii)", stdio.buffer[i], stdio.encoding[i], stdio.errors[i], "\n",
+                         line, through);
     if (init_again(stdio.text[i], args) < 0)
         return -1;
     return set_text(stdio.text[i], "mode", "%s", writes ? "w" : "r");
 }
 
 /* A file of that kind on descriptor `fd`, good enough to build stream objects on. */
-static void dummy(int fd, const struct zy_stdkind *kind)
-{
+static void dummy(int fd, const struct zy_stdkind *kind) {
     int made = -1, pair[2];
     if (kind->type == S_IFIFO && pipe2(pair, O_CLOEXEC) == 0) {
         made = pair[fd > 0];
@@ -147,8 +142,7 @@ static void dummy(int fd, const struct zy_stdkind *kind)
     }
 }
 
-int zy_stdio_prepare(const struct zy_stdkind kinds[3])
-{
+int zy_stdio_prepare(const struct zy_stdkind kinds[3]) {
     for (int i = 0; i < 3; i++) {
         dummy(i, &kinds[i]);
         zy_stdio_measure(i, &stdio.kinds[i]);
@@ -158,8 +152,7 @@ int zy_stdio_prepare(const struct zy_stdkind kinds[3])
     return 0;
 }
 
-int zy_stdio_take(const struct zy_job *job)
-{
+int zy_stdio_take(const struct zy_job *job) {
     for (int i = 0; i < 3; i++) {
         const struct zy_stdkind *kind = &job->kinds[i];
         if (kind->type == 0) { /* closed: python has None there */
@@ -179,14 +172,14 @@ int zy_stdio_take(const struct zy_job *job)
     return 0;
 }
 
-void zy_stdio_flush(void)
-{
+void zy_stdio_flush(void) {
     for (int i = 1; i < 3; i++) {
-        PyObject *layers[] = {stdio.text[i], stdio.buffer[i]};
+        PyObject *layers[] = { stdio.text[i], stdio.buffer[i] };
         for (int k = 0; k < 2; k++) {
             PyObject *done = PyObject_CallMethod(layers[k], "flush", NULL);
             Py_XDECREF(done);
-            PyErr_Clear(); /* closed, detached, or a full device: python is as silent when it drops them */
+            PyErr_Clear(); /* closed, detached, or a full device: python is as silent when it drops
+                              them */
         }
     }
 }

@@ -1,4 +1,5 @@
-/* Does a request suit this zygote? Nothing is touched here, so that another route can still be tried. */
+/* Does a request suit this zygote? Nothing is touched here, so that another route can still be
+ * tried. */
 #include "zygote/zygote.h"
 #include "zygote/python.h"
 
@@ -15,8 +16,7 @@
 #define NOT_PYC "the program is a .pyc file"
 
 /* Only what cannot be reached from here: soft limits and lower hard limits can. */
-static unsigned suits_limits(const struct wf_request *r, struct wf_err *err)
-{
+static unsigned suits_limits(const struct wf_request *r, struct wf_err *err) {
     for (unsigned i = 0; i < WF_LIMITS; i++) {
         if (r->limit[i].hard > zy.limit[i].hard && zy.place.uid[1] != 0) {
             wf_err_msg(err, "hard limit %u is higher than the zygote's", i);
@@ -39,9 +39,9 @@ static unsigned suits_limits(const struct wf_request *r, struct wf_err *err)
     return 0;
 }
 
-/* A script is a regular file or a directory; what cannot be opened gets python's own message from us. */
-static unsigned suits_program(const struct zy_job *job, struct wf_err *err)
-{
+/* A script is a regular file or a directory; what cannot be opened gets python's own message from
+ * us. */
+static unsigned suits_program(const struct zy_job *job, struct wf_err *err) {
     unsigned first = 0;
     for (unsigned i = 0; i < 3; i++)
         first += (job->request.stdio >> i) & 1;
@@ -55,7 +55,8 @@ static unsigned suits_program(const struct zy_job *job, struct wf_err *err)
     if (job->request.mode != WF_MODE_SCRIPT)
         return 0;
     struct stat st;
-    if (fstatat(job->fds[first], job->text, &st, 0) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+    if (fstatat(job->fds[first], job->text, &st, 0) == 0 && !S_ISREG(st.st_mode) &&
+        !S_ISDIR(st.st_mode))
         return wf_err_msg(err, "%s is neither a file nor a directory", job->text), WF_WHY_PROGRAM;
     size_t size = strlen(job->text);
     if (size >= 4 && strcmp(job->text + size - 4, ".pyc") == 0)
@@ -63,8 +64,7 @@ static unsigned suits_program(const struct zy_job *job, struct wf_err *err)
     return 0;
 }
 
-unsigned zy_suits(struct zy_job *job, struct wf_err *err)
-{
+unsigned zy_suits(struct zy_job *job, struct wf_err *err) {
     const struct wf_request *r = &job->request;
     const char *name;
     if (memcmp(r->key, zy.key, WF_KEY_SIZE) != 0)
@@ -89,9 +89,9 @@ unsigned zy_suits(struct zy_job *job, struct wf_err *err)
     return suits_program(job, err);
 }
 
-/* The name that an import would look for when it meets directory entry `name`: up to the first dot. */
-static bool hides(const char *name, PyObject *modules)
-{
+/* The name that an import would look for when it meets directory entry `name`: up to the first dot.
+ */
+static bool hides(const char *name, PyObject *modules) {
     size_t size = strcspn(name, ".");
     if (size == 0 || (name[size] == '.' && strcmp(name + size, ".py") != 0 &&
                       strcmp(name + size, ".pyc") != 0 && strstr(name + size, ".so") == NULL))
@@ -112,36 +112,37 @@ struct dirent64_kernel { /* linux_dirent64; glibc hides the call behind opendir 
     char name[];
 };
 
-/* Directories found to hide nothing, by what changes with their entries. One that changed within the last seconds is not
- * remembered: its stamp could stay the same through another change. Racing writers cost a listing, never an answer:
- * an entry is taken only when all of it agrees. */
+/* Directories found to hide nothing, by what changes with their entries. One that changed within
+ * the last seconds is not remembered: its stamp could stay the same through another change. Racing
+ * writers cost a listing, never an answer: an entry is taken only when all of it agrees. */
 #define SETTLED_SECONDS 2
 
-static uint64_t innocence(const struct stat *st)
-{
+static uint64_t innocence(const struct stat *st) {
     uint64_t h = 0x9e3779b97f4a7c15u;
-    const uint64_t part[] = {st->st_dev, st->st_ino, (uint64_t)st->st_mtim.tv_sec, (uint64_t)st->st_mtim.tv_nsec,
-                             (uint64_t)st->st_ctim.tv_sec, (uint64_t)st->st_ctim.tv_nsec};
+    const uint64_t part[] = { st->st_dev,
+                              st->st_ino,
+                              (uint64_t)st->st_mtim.tv_sec,
+                              (uint64_t)st->st_mtim.tv_nsec,
+                              (uint64_t)st->st_ctim.tv_sec,
+                              (uint64_t)st->st_ctim.tv_nsec };
     for (size_t i = 0; i < sizeof part / sizeof *part; i++)
         h = (h ^ part[i]) * 0xff51afd7ed558ccdu, h ^= h >> 32;
     return h | 1;
 }
 
-static bool is_innocent(uint64_t mark)
-{
+static bool is_innocent(uint64_t mark) {
     return atomic_load(&zy.shared->innocent[mark % ZY_INNOCENT]) == mark;
 }
 
-static void note_innocent(const struct stat *st, uint64_t mark)
-{
+static void note_innocent(const struct stat *st, uint64_t mark) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    if (st->st_mtim.tv_sec + SETTLED_SECONDS < now.tv_sec && st->st_ctim.tv_sec + SETTLED_SECONDS < now.tv_sec)
+    if (st->st_mtim.tv_sec + SETTLED_SECONDS < now.tv_sec &&
+        st->st_ctim.tv_sec + SETTLED_SECONDS < now.tv_sec)
         atomic_store(&zy.shared->innocent[mark % ZY_INNOCENT], mark);
 }
 
-bool zy_shadowed(const struct zy_job *job, PyObject *modules, char *ret_name, size_t size)
-{
+bool zy_shadowed(const struct zy_job *job, PyObject *modules, char *ret_name, size_t size) {
     _Alignas(8) static char buffer[32768];
     if (!job->has_path0 || job->importer)
         return false;

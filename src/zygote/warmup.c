@@ -1,7 +1,7 @@
-/* Warm-up: what the bare interpreter was built from, and a preload imported in forked candidates until an attempt is
- * clean. A module that fails, prints, or leaves threads, children or sockets behind is left out and named. */
-#include "zygote/zygote.h"
-#include "zygote/python.h"
+/* Warm-up: what the bare interpreter was built from, and a preload imported in forked candidates
+ * until an attempt is clean. A module that fails, prints, or leaves threads, children or sockets
+ * behind is left out and named. */
+#include "zygote/attempt.h"
 
 #include "base/io.h"
 
@@ -17,19 +17,14 @@
 #include <time.h>
 #include <unistd.h>
 
-extern char **environ;
-
-#define MAX_MODULES 256
-#define WORD_OK 0xffffffffu
-
-static PyObject *load_namespace(struct wf_err *err)
-{
+static PyObject *load_namespace(struct wf_err *err) {
     char path[600], *text = NULL;
     wf_fmt(path, sizeof path, "%s/warmup.py", zy.libdir);
     if (wf_read_file(AT_FDCWD, path, 1 << 20, &text, NULL) < 0)
         return wf_err_sys(err, "open", path), NULL;
-    struct zy_compiler_flags cf = {0, zp.minor};
-    PyObject *code = zp.compile(text, path, Py_file_input, &cf, -1), *space = PyDict_New(), *done = NULL;
+    struct zy_compiler_flags cf = { 0, zp.minor };
+    PyObject *code = zp.compile(text, path, Py_file_input, &cf, -1), *space = PyDict_New(),
+             *done = NULL;
     free(text);
     if (code != NULL && space != NULL &&
         PyDict_SetItemString(space, "__builtins__", zp_get(zp.modules, "builtins")) == 0)
@@ -46,35 +41,26 @@ static PyObject *load_namespace(struct wf_err *err)
 }
 
 /* Functions of warmup.py live in a cycle with their namespace: cleared, it all goes. */
-static void drop_namespace(PyObject *space)
-{
+static void drop_namespace(PyObject *space) {
     PyDict_Clear(space);
     Py_DECREF(space);
 }
 
-static int python_failed(struct wf_err *err, const char *what)
-{
-    char text[256];
-    zp_error_text(text, sizeof text);
-    return wf_err_msg(err, "%s: %s", what, text);
-}
-
 /* Hands each bytes object of a list to `each`; stops at the first failure. */
-static int for_each_bytes(PyObject *list, int (*each)(const char *, size_t, struct wf_err *), struct wf_err *err)
-{
+static int for_each_bytes(PyObject *list, int (*each)(const char *, size_t, struct wf_err *),
+                          struct wf_err *err) {
     for (Py_ssize_t i = 0; i < PyList_Size(list); i++) {
         char *data;
         Py_ssize_t size;
         if (PyBytes_AsStringAndSize(PyList_GetItem(list, i), &data, &size) < 0)
-            return python_failed(err, "warmup.py");
+            return zp_failed(err, "warmup.py");
         if (each(data, (size_t)size, err) < 0)
             return -1;
     }
     return 0;
 }
 
-static int add_input(const char *name, size_t size, struct wf_err *err)
-{
+static int add_input(const char *name, size_t size, struct wf_err *err) {
     (void)err;
     if (size == 1 && name[0] == '*') /* os.environ was walked through */
         zy_inputs_all();
@@ -83,35 +69,31 @@ static int add_input(const char *name, size_t size, struct wf_err *err)
 }
 
 /* By so much a file's time stamp may lie before the moment of its change. */
-static long long stamp_grain_us(void)
-{
+static long long stamp_grain_us(void) {
     struct timespec grain;
     return clock_getres(CLOCK_REALTIME_COARSE, &grain) == 0 ? grain.tv_nsec / 1000 + 1000 : 11000;
 }
 
-static bool changed_since(const struct stat *st)
-{
+static bool changed_since(const struct stat *st) {
     long long changed = st->st_ctim.tv_sec * 1000000LL + st->st_ctim.tv_nsec / 1000;
     return changed >= zy.warming_since_us - stamp_grain_us();
 }
 
-static int is_stale(const char *path, struct wf_err *err)
-{
+static int is_stale(const char *path, struct wf_err *err) {
     zy.failed_why = WF_WHY_STALE;
     return wf_err_msg(err, "%s changed while it was being loaded", path);
 }
 
-/* A file that changed after warming up began may have been read before that: this zygote must not serve. */
-static int check_unchanged(const char *path, struct wf_err *err)
-{
+/* A file that changed after warming up began may have been read before that: this zygote must not
+ * serve. */
+static int check_unchanged(const char *path, struct wf_err *err) {
     struct stat st;
     return stat(path, &st) == 0 && changed_since(&st) ? is_stale(path, err) : 0;
 }
 
-/* The same for what appeared in a directory. Imports make __pycache__ themselves, so that its own stamp only says that a
- * closer look is needed. */
-static int check_directory(const char *path, struct wf_err *err)
-{
+/* The same for what appeared in a directory. Imports make __pycache__ themselves, so that its own
+ * stamp only says that a closer look is needed. */
+static int check_directory(const char *path, struct wf_err *err) {
     struct stat st;
     if (stat(path, &st) < 0 || !changed_since(&st))
         return 0;
@@ -126,43 +108,39 @@ static int check_directory(const char *path, struct wf_err *err)
     return stale;
 }
 
-static int add_watch(const char *path, size_t size, struct wf_err *err)
-{
+static int add_watch(const char *path, size_t size, struct wf_err *err) {
     (void)size;
     return zy_watch_dir(path, err) < 0 ? -1 : check_directory(path, err);
 }
 
-static int add_file(const char *path, size_t size, struct wf_err *err)
-{
+static int add_file(const char *path, size_t size, struct wf_err *err) {
     (void)size;
     return zy_watch_file(path, err) < 0 ? -1 : check_unchanged(path, err);
 }
 
-static int watch_list(PyObject *space, const char *function, int (*each)(const char *, size_t, struct wf_err *),
-                      struct wf_err *err)
-{
+static int watch_list(PyObject *space, const char *function,
+                      int (*each)(const char *, size_t, struct wf_err *), struct wf_err *err) {
     PyObject *list = PyObject_CallFunctionObjArgs(zp_get(space, function), NULL);
-    int failed = list == NULL ? python_failed(err, function) : for_each_bytes(list, each, err);
+    int failed = list == NULL ? zp_failed(err, function) : for_each_bytes(list, each, err);
     Py_XDECREF(list);
     return failed;
 }
 
 /* Files that were opened, by whatever code. */
-static int watch_observed(struct wf_err *err)
-{
+static int watch_observed(struct wf_err *err) {
     const char *names;
     size_t size;
     if (zy_observed(ZY_OBSERVED_FILES, &names, &size, err) < 0)
         return -1;
     for (size_t at = 0; at < size; at += strlen(names + at) + 1) {
-        if (names[at] == '/' && strncmp(names + at, "/proc/", 6) != 0 && add_file(names + at, 0, err) < 0)
+        if (names[at] == '/' && strncmp(names + at, "/proc/", 6) != 0 &&
+            add_file(names + at, 0, err) < 0)
             return -1;
     }
     return 0;
 }
 
-static int watch_all(PyObject *space, struct wf_err *err)
-{
+static int watch_all(PyObject *space, struct wf_err *err) {
     zy_observe(false); /* what follows is our own looking */
     if (zy_watch_init(err) < 0 || watch_list(space, "directories", add_watch, err) < 0 ||
         watch_list(space, "files", add_file, err) < 0)
@@ -170,24 +148,23 @@ static int watch_all(PyObject *space, struct wf_err *err)
     return watch_observed(err);
 }
 
-static long long realtime_us(void)
-{
+static long long realtime_us(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     return t.tv_sec * 1000000LL + t.tv_nsec / 1000;
 }
 
-static int note_names(PyObject *list, const char *what, struct wf_err *err)
-{
-    int failed = list == NULL ? python_failed(err, what) : for_each_bytes(list, add_input, err);
+static int note_names(PyObject *list, const char *what, struct wf_err *err) {
+    int failed = list == NULL ? zp_failed(err, what) : for_each_bytes(list, add_input, err);
     Py_XDECREF(list);
     return failed;
 }
 
-/* After imports: what was consulted is known and bound, what changed is known, nothing changes any more. */
-static int settle(PyObject *space, struct wf_err *err)
-{
-    PyObject *names = PyObject_CallFunctionObjArgs(zp_get(space, "recorded"), zp.environ_data, NULL);
+/* After imports: what was consulted is known and bound, what changed is known, nothing changes any
+ * more. */
+static int settle(PyObject *space, struct wf_err *err) {
+    PyObject *names = PyObject_CallFunctionObjArgs(zp_get(space, "recorded"), zp.environ_data,
+                                                   NULL);
     if (note_names(names, "warmup.recorded", err) < 0 || zy_inputs_collect(zy.base, err) < 0)
         return -1;
     zy_inputs_bind(&zy.request);
@@ -195,30 +172,21 @@ static int settle(PyObject *space, struct wf_err *err)
         return -1;
     drop_namespace(space);
     if (zp_note_inherited() < 0)
-        return python_failed(err, "sys.modules");
+        return zp_failed(err, "sys.modules");
     zy_heap_freeze();
     return 0;
 }
 
-static int call_none(PyObject *space, const char *function, PyObject *arg)
-{
-    PyObject *done = PyObject_CallFunctionObjArgs(zp_get(space, function), arg, NULL);
-    Py_XDECREF(done);
-    return done ? 0 : -1;
-}
-
-static int load(PyObject *space, const char *module)
-{
+static int load(PyObject *space, const char *module) {
     PyObject *name = PyUnicode_FromString(module);
-    int failed = name == NULL || call_none(space, "load", name) < 0;
+    int failed = name == NULL || zp_call(space, "load", name) < 0;
     Py_XDECREF(name);
     return failed ? -1 : 0;
 }
 
-/* 3.13 imports linecache for -c. It is imported here too, but kept aside: scripts share this zygote, and must not find it in
- * sys.modules. */
-static int hide_linecache(PyObject *space)
-{
+/* 3.13 imports linecache for -c. It is imported here too, but kept aside: scripts share this
+ * zygote, and must not find it in sys.modules. */
+static int hide_linecache(PyObject *space) {
     PyObject *before = PyDict_Copy(zp.modules), *key, *value;
     zp.hidden = PyDict_New();
     if (before == NULL || zp.hidden == NULL || load(space, "linecache") < 0)
@@ -233,18 +201,16 @@ static int hide_linecache(PyObject *space)
     return failed ? -1 : 0;
 }
 
-/* What python itself imports for this way of naming a program, before any of the program's own imports; -m is part of the
- * context key. */
-static int load_for_mode(PyObject *space)
-{
+/* What python itself imports for this way of naming a program, before any of the program's own
+ * imports; -m is part of the context key. */
+static int load_for_mode(PyObject *space) {
     if (zy.request.mode == WF_MODE_MODULE)
         return load(space, "runpy");
     return zp.minor >= 13 ? hide_linecache(space) : 0;
 }
 
 /* warmup.py needs os, which python -S does not load: a program must not find what it brought. */
-static void forget_own_imports(void)
-{
+static void forget_own_imports(void) {
     PyObject *names = zy.request.mode == WF_MODE_MODULE ? NULL : PyDict_Keys(zp.modules);
     for (Py_ssize_t i = 0; names != NULL && i < PyList_Size(names); i++)
         if (PyDict_GetItemWithError(zp.bare_modules, PyList_GetItem(names, i)) == NULL)
@@ -253,17 +219,17 @@ static void forget_own_imports(void)
     PyErr_Clear();
 }
 
-int zy_warmup_base(struct wf_err *err)
-{
+int zy_warmup_base(struct wf_err *err) {
     PyObject *space = load_namespace(err);
     if (space == NULL)
         return -1;
-    if (note_names(PyObject_CallFunctionObjArgs(zp_get(space, "constants"), NULL), "warmup.constants", err) < 0)
+    if (note_names(PyObject_CallFunctionObjArgs(zp_get(space, "constants"), NULL),
+                   "warmup.constants", err) < 0)
         return -1;
-    if (call_none(space, "record", NULL) < 0)
-        return python_failed(err, "warmup.record");
+    if (zp_call(space, "record", NULL) < 0)
+        return zp_failed(err, "warmup.record");
     if (load_for_mode(space) < 0)
-        return python_failed(err, "runpy or linecache");
+        return zp_failed(err, "runpy or linecache");
     if (watch_all(space, err) < 0)
         return -1;
     forget_own_imports();
@@ -271,9 +237,8 @@ int zy_warmup_base(struct wf_err *err)
 }
 
 /* The requester's environment, as the imports are to see it. Lies in the request, which is kept. */
-static int enter_environment(struct wf_err *err)
-{
-    struct zy_job job = {.request = zy.request};
+static int enter_environment(struct wf_err *err) {
+    struct zy_job job = { .request = zy.request };
     size_t room = (size_t)zy.request.envc + zy_changes_room() + 1;
     char **envp = calloc(room + 1, sizeof *envp), *s = (char *)(uintptr_t)zy.request.strings.data;
     if (envp == NULL)
@@ -286,168 +251,8 @@ static int enter_environment(struct wf_err *err)
     return zy_setup_environment(&job, err);
 }
 
-struct attempt {
-    char *module[MAX_MODULES];
-    unsigned count;
-    int tell;   /* write end of a pipe to the process that keeps count */
-    int output; /* memfd on 1 and 2 */
-    int input;  /* memfd on 0: its position tells whether it was read */
-};
-
-/* What an attempt says of itself: one atomic write each. */
-struct word {
-    enum { WORD_TRYING, WORD_BAD, WORD_DONE } kind;
-    unsigned index;
-    char reason[400];
-};
-
-static void say(const struct attempt *a, const struct word *w)
-{
-    if (wf_write_full(a->tell, w, sizeof *w) < 0)
-        _exit(1);
-}
-
-/* Imports one module. False with the reason when it must not be preloaded. */
-static bool import_one(const struct attempt *a, PyObject *space, const char *module, char *reason, size_t size)
-{
-    struct wf_err err;
-    struct zy_print *before = zy_print_take(a->output, a->input, &err);
-    PyObject *name = PyUnicode_DecodeFSDefault(module);
-    PyObject *looked = before && name ? PyObject_CallFunctionObjArgs(zp_get(space, "load"), name, NULL) : NULL;
-    Py_XDECREF(name);
-    bool good = false;
-    if (before == NULL)
-        wf_fmt(reason, size, "%s", err.text);
-    else if (looked == NULL)
-        zp_error_text(reason, size);
-    else if (looked != Py_None)
-        wf_fmt(reason, size, "looked at %s", PyBytes_AsString(looked));
-    else
-        good = !zy_print_differs(before, reason, size);
-    Py_XDECREF(looked);
-    free(before);
-    return good;
-}
-
-/* In the attempt's own process: imports everything, or says which module must not be and ends. */
-static void import_all(const struct attempt *a, PyObject *space)
-{
-    struct word w = {0};
-    for (w.index = 0; w.index < a->count; w.index++) {
-        w.kind = WORD_TRYING; /* should the import kill us, this is our last word */
-        say(a, &w);
-        if (!import_one(a, space, a->module[w.index], w.reason, sizeof w.reason)) {
-            w.kind = WORD_BAD;
-            say(a, &w);
-            _exit(1);
-        }
-    }
-    w.kind = WORD_DONE;
-    say(a, &w);
-}
-
-/* The attempt's last word; how it died if it could not say. */
-static struct word listen_to(int fd, pid_t pid)
-{
-    struct word w = {0}, next;
-    while (wf_read_full(fd, &next, sizeof next) == sizeof next) {
-        w = next;
-        if (w.kind != WORD_TRYING)
-            return w;
-    }
-    int status = 0;
-    waitpid(pid, &status, 0);
-    if (WIFSIGNALED(status))
-        wf_fmt(w.reason, sizeof w.reason, "killed by signal %d when imported", WTERMSIG(status));
-    else
-        wf_fmt(w.reason, sizeof w.reason, "exited with status %d when imported", WEXITSTATUS(status));
-    w.kind = WORD_BAD;
-    return w;
-}
-
-/* Splits the preload list (commas, spaces) into names owned by `a`. */
-static int split_names(struct attempt *a, struct wf_err *err)
-{
-    const char *list = (const char *)zy.request.preload.data, *end = list + zy.request.preload.size;
-    while (list < end) {
-        size_t size = 0;
-        while (list + size < end && strchr(", \t\n", list[size]) == NULL)
-            size++;
-        if (size > 0 && a->count == MAX_MODULES)
-            return wf_err_msg(err, "more than %d modules to preload", MAX_MODULES);
-        if (size > 0 && (a->module[a->count++] = strndup(list, size)) == NULL)
-            return wf_err_sys(err, "malloc", "a module's name");
-        list += size + 1;
-    }
-    return 0;
-}
-
-static void leave_out(struct attempt *a, const struct word *w)
-{
-    char text[600];
-    wf_fmt(text, sizeof text, "preload %s: %s", a->module[w->index], w->reason);
-    zy_tell(WF_NOTE, 2, text);
-    free(a->module[w->index]);
-    memmove(a->module + w->index, a->module + w->index + 1,
-            (a->count - w->index - 1) * sizeof *a->module);
-    a->count--;
-}
-
-static void put_on(int fd, int target)
-{
-    if (fd >= 0)
-        dup2(fd, target);
-}
-
-static void unblock(bool on)
-{
-    sigset_t all;
-    sigfillset(&all);
-    sigprocmask(on ? SIG_UNBLOCK : SIG_BLOCK, &all, NULL);
-}
-
-/* Forks attempts until one succeeds: returns in that process, which is the zygote then. The counting process ends. */
-static int attempt_until_clean(struct attempt *a, PyObject *space, struct wf_err *err)
-{
-    for (;;) {
-        int pair[2];
-        pid_t pid = 0;
-        if (zy_given_up())
-            _exit(0);
-        if (pipe2(pair, O_CLOEXEC) < 0)
-            return wf_err_sys(err, "pipe2", "an attempt to import");
-        a->tell = wf_move_fd(pair[1], ZY_FD_BASE);
-        pair[0] = wf_move_fd(pair[0], ZY_FD_BASE);
-        switch (zy_fork(&pid, err)) {
-        case ZY_FORK_FAILED:
-            return -1;
-        case ZY_CHILD:
-            wf_close(&pair[0]);
-            zy.zygote_pid = getpid();
-            zy_tell_process();
-            put_on(a->input, 0);
-            put_on(a->output, 1);
-            put_on(a->output, 2);
-            unblock(true); /* an import may send itself signals, as in any program */
-            import_all(a, space);
-            wf_close(&a->tell);
-            return 0;
-        case ZY_PARENT:
-            break;
-        }
-        wf_close(&a->tell);
-        struct word last = listen_to(pair[0], pid);
-        wf_close(&pair[0]);
-        if (last.kind == WORD_DONE)
-            _exit(0);
-        leave_out(a, &last);
-        waitpid(pid, NULL, WNOHANG);
-    }
-}
-
 /* What the init section printed belongs to nobody's output: it is told to the daemon. */
-static void tell_output(int output)
-{
+static void tell_output(int output) {
     char text[2048];
     ssize_t got = pread(output, text, sizeof text - 1, 0);
     if (got <= 0)
@@ -456,18 +261,19 @@ static void tell_output(int output)
     zy_tell(WF_NOTE, 0, text);
 }
 
-static int run_init(PyObject *space, const struct attempt *a, struct wf_err *err)
-{
+static int run_init(PyObject *space, const struct zy_attempt *a, struct wf_err *err) {
     char path[4096], reason[400];
     if (zy.request.init.size == 0)
         return 0;
-    wf_fmt(path, sizeof path, "%.*s", (int)zy.request.init.size, (const char *)zy.request.init.data);
+    wf_fmt(path, sizeof path, "%.*s", (int)zy.request.init.size,
+           (const char *)zy.request.init.data);
     PyObject *name = PyUnicode_DecodeFSDefault(path);
-    int failed = name == NULL || call_none(space, "init", name) < 0;
+    int failed = name == NULL || zp_call(space, "init", name) < 0;
     Py_XDECREF(name);
     if (failed)
         zp_error_text(reason, sizeof reason);
-    /* It may do what a preload must not, for it says so by being one; but not leave behind what a fork would lose. */
+    /* It may do what a preload must not, for it says so by being one; but not leave behind what a
+     * fork would lose. */
     struct zy_print *now = failed ? NULL : zy_print_take(-1, -1, err);
     if (!failed && (now == NULL || zy_print_differs(now, reason, sizeof reason)))
         failed = 1;
@@ -478,41 +284,23 @@ static int run_init(PyObject *space, const struct attempt *a, struct wf_err *err
     tell_output(a->output);
     if (failed)
         return wf_err_msg(err, "init %s: %s", path, reason);
-    return zp_keep_main() < 0 ? python_failed(err, "__main__") : 0;
+    return zp_keep_main() < 0 ? zp_failed(err, "__main__") : 0;
 }
 
-static void quiet_streams(void)
-{
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    for (int i = 0; i < 3; i++)
-        put_on(null, i);
-    wf_close(&null);
-}
-
-int zy_warmup_preload(struct wf_err *err)
-{
-    struct attempt a = {.tell = -1, .output = -1, .input = -1};
-    struct timespec grain = {0, stamp_grain_us() * 1000};
+int zy_warmup_preload(struct wf_err *err) {
+    struct zy_attempt a;
+    struct timespec grain = { 0, stamp_grain_us() * 1000 };
     nanosleep(&grain, NULL); /* so that what was written just now is told from what will be */
     zy.warming_since_us = realtime_us();
     PyObject *space = load_namespace(err);
-    if (space == NULL || enter_environment(err) < 0 || split_names(&a, err) < 0)
+    if (space == NULL || enter_environment(err) < 0 || zy_attempt_init(&a, err) < 0)
         return -1;
-    a.output = wf_move_fd(memfd_create("warmfork-output", MFD_CLOEXEC), ZY_FD_BASE);
-    a.input = wf_move_fd(memfd_create("warmfork-input", MFD_CLOEXEC), ZY_FD_BASE);
-    if (a.output < 0 || a.input < 0 || wf_write_full(a.input, "\n", 1) < 0 || lseek(a.input, 0, SEEK_SET) < 0)
-        return wf_err_sys(err, "memfd_create", "to see what an import reads and writes");
     zy_observe(true);
-    if (call_none(space, "record", NULL) < 0)
-        return python_failed(err, "warmup.record");
-    if (attempt_until_clean(&a, space, err) < 0 || run_init(space, &a, err) < 0)
+    if (zp_call(space, "record", NULL) < 0)
+        return zp_failed(err, "warmup.record");
+    if (zy_attempt_imports(&a, space, err) < 0 || run_init(space, &a, err) < 0)
         return -1;
-    unblock(false);
-    quiet_streams();
-    wf_close(&a.output);
-    wf_close(&a.input);
-    for (unsigned i = 0; i < a.count; i++)
-        free(a.module[i]);
+    zy_attempt_done(&a);
     if (watch_all(space, err) < 0)
         return -1;
     return settle(space, err);

@@ -1,7 +1,7 @@
 /* Files that what is loaded came from: their directories are watched with inotify.
  *
- * Workers share the descriptor and only poll it. The kernel queues an event before the writer's system call returns, so
- * there is no moment at which a changed file is not yet known. */
+ * Workers share the descriptor and only poll it. The kernel queues an event before the writer's
+ * system call returns, so there is no moment at which a changed file is not yet known. */
 #include "zygote/zygote.h"
 
 #include "base/io.h"
@@ -14,8 +14,8 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
-#define WATCH_MASK                                                                              \
-    (IN_MODIFY | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF |         \
+#define WATCH_MASK                                                                                 \
+    (IN_MODIFY | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF |            \
      IN_MOVE_SELF | IN_ONLYDIR | IN_EXCL_UNLINK)
 
 /* Names of which any change matters, in watched directories. */
@@ -23,14 +23,13 @@ static struct {
     struct watched {
         int wd;
         char *name;
-    } * list;
+    } *list;
     unsigned count, room;
     int *general; /* watch descriptors of directories that imports look in */
     unsigned generals;
 } watched;
 
-int zy_watch_init(struct wf_err *err)
-{
+int zy_watch_init(struct wf_err *err) {
     wf_close(&zy.watch);
     for (unsigned i = 0; i < watched.count; i++)
         free(watched.list[i].name);
@@ -39,9 +38,9 @@ int zy_watch_init(struct wf_err *err)
     return zy.watch < 0 ? wf_err_sys(err, "inotify_init1", "files that were loaded") : 0;
 }
 
-static bool note_name(int wd, const char *name)
-{
-    for (unsigned i = watched.count; i-- > 0 && i + 64 > watched.count;) /* neighbours repeat, no more */
+static bool note_name(int wd, const char *name) {
+    for (unsigned i = watched.count;
+         i-- > 0 && i + 64 > watched.count;) /* neighbours repeat, no more */
         if (watched.list[i].wd == wd && strcmp(watched.list[i].name, name) == 0)
             return true;
     if (watched.count == watched.room) {
@@ -52,12 +51,11 @@ static bool note_name(int wd, const char *name)
         watched.list = more;
         watched.room = room;
     }
-    watched.list[watched.count] = (struct watched){wd, strdup(name)};
+    watched.list[watched.count] = (struct watched){ wd, strdup(name) };
     return watched.list[watched.count++].name != NULL;
 }
 
-int zy_watch_dir(const char *path, struct wf_err *err)
-{
+int zy_watch_dir(const char *path, struct wf_err *err) {
     int wd = inotify_add_watch(zy.watch, path, WATCH_MASK);
     if (wd < 0 && (errno == ENOENT || errno == ENOTDIR))
         return zy_watch_file(path, err); /* not there, or an archive */
@@ -71,9 +69,9 @@ int zy_watch_dir(const char *path, struct wf_err *err)
     return 0;
 }
 
-/* Watches `path` in its directory; where that is not there, the nearest ancestor for the next component. */
-static int watch_name(const char *path, struct wf_err *err)
-{
+/* Watches `path` in its directory; where that is not there, the nearest ancestor for the next
+ * component. */
+static int watch_name(const char *path, struct wf_err *err) {
     char dir[PATH_MAX];
     wf_fmt(dir, sizeof dir, "%s", path);
     for (;;) {
@@ -91,8 +89,7 @@ static int watch_name(const char *path, struct wf_err *err)
     }
 }
 
-int zy_watch_file(const char *path, struct wf_err *err)
-{
+int zy_watch_file(const char *path, struct wf_err *err) {
     char real[PATH_MAX];
     if (path[0] != '/' || strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/sys/", 5) == 0)
         return 0; /* the kernel's own word: not a file that is edited */
@@ -103,16 +100,17 @@ int zy_watch_file(const char *path, struct wf_err *err)
     return 0;
 }
 
-bool zy_watch_dirty(void)
-{
-    struct pollfd p = {.fd = zy.watch, .events = POLLIN};
+bool zy_watch_dirty(void) {
+    struct pollfd p = { .fd = zy.watch, .events = POLLIN };
     return zy.watch >= 0 && poll(&p, 1, 0) > 0;
 }
 
-/* Could a change of this name change what an import finds? Caches, data and editors' files do not. */
-static bool could_be_imported(const struct inotify_event *e)
-{
-    static const char *const suffix[] = {".py", ".so", ".pth", ".zip", ".egg", ".egg-link", ".cfg"};
+/* Could a change of this name change what an import finds? Caches, data and editors' files do not.
+ */
+static bool could_be_imported(const struct inotify_event *e) {
+    static const char *const suffix[] = {
+        ".py", ".so", ".pth", ".zip", ".egg", ".egg-link", ".cfg"
+    };
     if (e->len == 0 || strcmp(e->name, "__pycache__") == 0)
         return false;
     if (e->mask & IN_ISDIR)
@@ -126,8 +124,7 @@ static bool could_be_imported(const struct inotify_event *e)
     return false;
 }
 
-static bool matters(const struct inotify_event *e)
-{
+static bool matters(const struct inotify_event *e) {
     if (e->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_Q_OVERFLOW | IN_UNMOUNT))
         return true;
     for (unsigned i = 0; i < watched.count && e->len > 0; i++)
@@ -139,8 +136,7 @@ static bool matters(const struct inotify_event *e)
     return false;
 }
 
-const char *zy_watch_read(void)
-{
+const char *zy_watch_read(void) {
     static char name[NAME_MAX + 1];
     _Alignas(struct inotify_event) char buffer[16384];
     for (;;) {

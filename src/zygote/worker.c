@@ -19,19 +19,20 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define POINTERS 1024    /* argv and envp that need no allocation */
-#define RECEIVE_MS 5000  /* a client sends its request at once or not at all */
+#define POINTERS 1024   /* argv and envp that need no allocation */
+#define RECEIVE_MS 5000 /* a client sends its request at once or not at all */
 
-static uint8_t storage[WF_INLINE_MAX + 4096]; /* the request; argv and environ stay in it for life */
+static uint8_t
+    storage[WF_INLINE_MAX + 4096]; /* the request; argv and environ stay in it for life */
 static const char *argv_storage[POINTERS];
 static char *envp_storage[POINTERS];
 static struct wf_message message;
 static struct zy_job job;
 static int child_hook_connection = -1; /* what a child of the program must close, -1: nothing */
 
-/* A child must not hold the connection: its client's death is none of the child's business, nor is the status. */
-static void close_in_child(void)
-{
+/* A child must not hold the connection: its client's death is none of the child's business, nor is
+ * the status. */
+static void close_in_child(void) {
     int fd = child_hook_connection;
     child_hook_connection = -1;
     if (fd >= 0 && zy_is_connection(&job, fd))
@@ -39,8 +40,7 @@ static void close_in_child(void)
     job.connection = -1;
 }
 
-uint64_t zy_own_start_time(void)
-{
+uint64_t zy_own_start_time(void) {
     char text[1024];
     int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
     ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
@@ -54,9 +54,9 @@ uint64_t zy_own_start_time(void)
     return at ? strtoull(at + 1, NULL, 10) : 0;
 }
 
-/* Points argv and envp into the request's strings. The codec has checked that there are that many. */
-static bool point(struct zy_job *j)
-{
+/* Points argv and envp into the request's strings. The codec has checked that there are that many.
+ */
+static bool point(struct zy_job *j) {
     const struct wf_request *r = &j->request;
     size_t envc = (size_t)r->envc + zy_changes_room() + 1;
     const char **argv = r->argc < POINTERS ? argv_storage : malloc((r->argc + 1) * sizeof *argv);
@@ -76,42 +76,39 @@ static bool point(struct zy_job *j)
     return true;
 }
 
-static void say_unsuitable(int fd, unsigned why, const struct wf_err *err)
-{
+static void say_unsuitable(int fd, unsigned why, const struct wf_err *err) {
     uint8_t text_storage[512];
     struct wf_buf out;
     wf_buf_init_fixed(&out, text_storage, sizeof text_storage);
-    struct wf_text m = {why, {(const uint8_t *)err->text, (uint32_t)strlen(err->text)}};
+    struct wf_text m = { why, { (const uint8_t *)err->text, (uint32_t)strlen(err->text) } };
     if (wf_encode_text(&out, &m)) {
-        struct iovec iov = {out.data, out.size};
+        struct iovec iov = { out.data, out.size };
         wf_channel_send(fd, WF_UNSUITABLE, 0, &iov, 1, NULL, 0, NULL);
     }
     atomic_fetch_add(&zy.shared->refused, 1);
 }
 
-/* From here on nothing is ever retried. The kernel kills us when the client's end of the connection closes: the
- * client never writes after its request, so the only event to come is its death. One that came before O_ASYNC was on
- * makes the send fail. */
-static void say_started(struct zy_job *j)
-{
+/* From here on nothing is ever retried. The kernel kills us when the client's end of the connection
+ * closes: the client never writes after its request, so the only event to come is its death. One
+ * that came before O_ASYNC was on makes the send fail. */
+static void say_started(struct zy_job *j) {
     uint8_t small[32];
     struct wf_buf out;
     wf_buf_init_fixed(&out, small, sizeof small);
-    struct wf_started m = {(uint32_t)j->owner, zy.cookie};
+    struct wf_started m = { (uint32_t)j->owner, zy.cookie };
     wf_encode_started(&out, &m);
-    struct iovec iov = {out.data, out.size};
-    if (fcntl(j->connection, F_SETOWN, j->owner) < 0 || fcntl(j->connection, F_SETSIG, SIGKILL) < 0 ||
-        fcntl(j->connection, F_SETFL, O_ASYNC) < 0 ||
+    struct iovec iov = { out.data, out.size };
+    if (fcntl(j->connection, F_SETOWN, j->owner) < 0 ||
+        fcntl(j->connection, F_SETSIG, SIGKILL) < 0 || fcntl(j->connection, F_SETFL, O_ASYNC) < 0 ||
         wf_channel_send(j->connection, WF_STARTED, 0, &iov, 1, &j->pidfd, 1, NULL) < 0)
         _exit(1); /* nobody wants this program */
     wf_close(&j->pidfd);
     child_hook_connection = j->connection;
 }
 
-/* Whether `fd` is still the connection: the program may have closed it and opened something of its own there. No other
- * socket of this process has the client as its peer. */
-bool zy_is_connection(const struct zy_job *j, int fd)
-{
+/* Whether `fd` is still the connection: the program may have closed it and opened something of its
+ * own there. No other socket of this process has the client as its peer. */
+bool zy_is_connection(const struct zy_job *j, int fd) {
     struct ucred peer;
     socklen_t size = sizeof peer;
     return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
@@ -119,8 +116,7 @@ bool zy_is_connection(const struct zy_job *j, int fd)
 }
 
 /* Decodes what was received into `j`; NULL or what is wrong. */
-static const char *decode(struct zy_job *j, const struct wf_message *m)
-{
+static const char *decode(struct zy_job *j, const struct wf_message *m) {
     if (m->header.type != WF_RUN)
         return "not a run";
     const char *wrong = wf_decode_request(m->payload, m->header.size, &j->request);
@@ -132,17 +128,15 @@ static const char *decode(struct zy_job *j, const struct wf_message *m)
 }
 
 /* What a program must not find open: lies together (gather_fds), so that one call closes it. */
-static void close_zygote_fds(void)
-{
+static void close_zygote_fds(void) {
     syscall(SYS_close_range, zy.listen, zy.watch, 0);
     zy.listen = zy.wake = zy.refill = zy.watch = -1;
 }
 
 /* One attempt to serve the connection. Returns when it was refused with nothing touched. */
-static void serve(int connection)
-{
-    struct wf_err err = {0};
-    job = (struct zy_job){.connection = connection, .pidfd = zy.own_pidfd, .owner = zy.own_pid};
+static void serve(int connection) {
+    struct wf_err err = { 0 };
+    job = (struct zy_job){ .connection = connection, .pidfd = zy.own_pidfd, .owner = zy.own_pid };
     if (wf_channel_check_peer(connection, &job.client_pid, &err) < 0 ||
         wf_channel_receive(connection, &message, storage, sizeof storage, RECEIVE_MS, &err) <= 0)
         return;
@@ -164,7 +158,8 @@ static void serve(int connection)
     memcpy(zy.shared->kinds, job.kinds, sizeof job.kinds);
     if (message.header.flags & WF_F_STOPS)
         atomic_store(&zy.shared->client[zy.slot], job.client_pid);
-    prctl(PR_SET_PDEATHSIG, 0); /* from here on the program's life is its client's, not the zygote's */
+    prctl(PR_SET_PDEATHSIG,
+          0); /* from here on the program's life is its client's, not the zygote's */
     close_zygote_fds();
     why = zy_setup(&job, &err);
     if (why != 0) { /* this process is half somebody else's now */
@@ -179,8 +174,7 @@ static void serve(int connection)
 }
 
 /* Takes this worker out of the pool; wakes the zygote at once only when that was the last. */
-static bool take(unsigned slot)
-{
+static bool take(unsigned slot) {
     int expected = ZY_WAITING;
     if (!atomic_compare_exchange_strong(&zy.shared->state[slot], &expected, ZY_TAKEN))
         return false; /* the zygote is about to kill us: idle for long */
@@ -189,16 +183,15 @@ static bool take(unsigned slot)
         if (write(zy.wake, &one, sizeof one) < 0)
             return true; /* it will notice at our end */
     } else {
-        struct itimerspec after = {.it_value = {0, ZY_REFILL_US * 1000L}};
+        struct itimerspec after = { .it_value = { 0, ZY_REFILL_US * 1000L } };
         timerfd_settime(zy.refill, 0, &after, NULL);
     }
     return true;
 }
 
-/* What would otherwise be the same secret or sequence in every worker. `random` reseeds itself after a fork; `uuid`,
- * `secrets` and `tempfile` ask the system. */
-static void reseed(void)
-{
+/* What would otherwise be the same secret or sequence in every worker. `random` reseeds itself
+ * after a fork; `uuid`, `secrets` and `tempfile` ask the system. */
+static void reseed(void) {
     unsigned char secret[32];
     PyObject *process = zp_get(zp.modules, "multiprocessing.process");
     if (process != NULL && getentropy(secret, sizeof secret) == 0) {
@@ -214,9 +207,8 @@ static void reseed(void)
 }
 
 /* Puts what is needed until a request has come on neighbouring numbers, the inputs' watch last. */
-static void gather_fds(void)
-{
-    int *const fds[] = {&zy.listen, &zy.wake, &zy.refill, &zy.watch};
+static void gather_fds(void) {
+    int *const fds[] = { &zy.listen, &zy.wake, &zy.refill, &zy.watch };
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (dup3(*fds[i], ZY_FD_GATHER + (int)i, O_CLOEXEC) < 0)
             _exit(8);
@@ -226,9 +218,8 @@ static void gather_fds(void)
     }
 }
 
-static void become_standby(unsigned slot)
-{
-    struct sched_param param = {0};
+static void become_standby(unsigned slot) {
+    struct sched_param param = { 0 };
     zy.own_pid = getpid();
     setsid(); /* a group of its own: os.kill(0, …) must not reach the zygote */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -249,9 +240,8 @@ static void become_standby(unsigned slot)
     gather_fds();
 }
 
-_Noreturn void zy_worker_main(unsigned slot)
-{
-    struct sched_param param = {0};
+_Noreturn void zy_worker_main(unsigned slot) {
+    struct sched_param param = { 0 };
     become_standby(slot);
     zy_rehearse();
     struct zy_stdkind kinds[3];
@@ -284,15 +274,11 @@ _Noreturn void zy_worker_main(unsigned slot)
     }
 }
 
-static void dev_null(int *ret)
-{
-    *ret = open("/dev/null", O_RDWR | O_CLOEXEC);
-}
+static void dev_null(int *ret) { *ret = open("/dev/null", O_RDWR | O_CLOEXEC); }
 
-/* Sends the request it was warmed with to itself and runs it, as far as that can be done without consequences. Every
- * page that a real run will write is copied now, while nobody waits. */
-void zy_rehearse(void)
-{
+/* Sends the request it was warmed with to itself and runs it, as far as that can be done without
+ * consequences. Every page that a real run will write is copied now, while nobody waits. */
+void zy_rehearse(void) {
     int pair[2], fds[4];
     struct wf_err err;
     struct wf_buf head;
@@ -301,14 +287,17 @@ void zy_rehearse(void)
     r.sig_ignored = 0;
     r.fdnums.size = 0;
     wf_buf_init_fixed(&head, storage + sizeof storage / 2, sizeof storage / 2);
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 || !wf_encode_request(&head, &r))
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ||
+        !wf_encode_request(&head, &r))
         _exit(6);
     for (int i = 0; i < 3; i++)
         dev_null(&fds[i]);
     fds[3] = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    struct iovec iov[2] = {{head.data, head.size}, {(void *)(uintptr_t)r.strings.data, r.strings.size}};
-    job = (struct zy_job){.connection = -1, .pidfd = -1, .rehearsal = true, .owner = zy.own_pid};
-    if (r.strings.size > WF_INLINE_MAX / 2 || /* a huge one: its memfd would not be what a run uses */
+    struct iovec iov[2] = { { head.data, head.size },
+                            { (void *)(uintptr_t)r.strings.data, r.strings.size } };
+    job = (struct zy_job){ .connection = -1, .pidfd = -1, .rehearsal = true, .owner = zy.own_pid };
+    if (r.strings.size >
+            WF_INLINE_MAX / 2 || /* a huge one: its memfd would not be what a run uses */
         wf_channel_send(pair[0], WF_RUN, 0, iov, 2, fds, 4, &err) < 0 ||
         wf_channel_receive(pair[1], &message, storage, sizeof storage, RECEIVE_MS, &err) <= 0 ||
         decode(&job, &message) != NULL) {

@@ -1,9 +1,10 @@
 /* The zygote: an interpreter that has warmed up, and the standby workers it forks.
  *
- * One `struct zygote` per process. A zygote's loop (loop.c) forks workers (fork.c); a worker rehearses, accepts one
- * request (worker.c), checks that it suits (suit.c), sets the process up as the caller's (setup.c, stdio.c), runs the
- * program (run.c) and finishes it (finish.c). Warm-up is in warmup.c, heap.c, inputs.c and watch.c; python.c holds what
- * is looked up in the interpreter once. */
+ * One `struct zygote` per process. A zygote's loop (loop.c) forks workers (fork.c); a worker
+ * rehearses, accepts one request (worker.c), checks that it suits (suit.c), sets the process up as
+ * the caller's (setup.c, stdio.c), runs the program (run.c) and finishes it (finish.c). Warm-up is
+ * in warmup.c, heap.c, inputs.c and watch.c; python.c holds what is looked up in the interpreter
+ * once. */
 #pragma once
 
 #include "base/err.h"
@@ -15,37 +16,38 @@
 #include <linux/prctl.h>
 #include <sys/types.h>
 
-#define ZY_SLOTS 4096        /* workers alive at once */
-#define ZY_STANDBY 2         /* two serve gaps of 5 ms */
-#define ZY_STANDBY_MAX 4     /* while a burst lasts */
+#define ZY_SLOTS 4096    /* workers alive at once */
+#define ZY_STANDBY 2     /* two serve gaps of 5 ms */
+#define ZY_STANDBY_MAX 4 /* while a burst lasts */
 #define ZY_INNOCENT 256
-#define ZY_PAGES 2048        /* remembered of those that a program's end writes to */
-#define ZY_ENDED 4096        /* wait statuses kept */
-#define ZY_FD_BASE 700       /* our own descriptors live up here, away from the program's */
-#define ZY_FD_GATHER 760     /* four in a row, in a standby */
-#define ZY_REFILL_US 20000   /* a run that lasts longer is replaced before it ends */
+#define ZY_PAGES 2048      /* remembered of those that a program's end writes to */
+#define ZY_ENDED 4096      /* wait statuses kept */
+#define ZY_FD_BASE 700     /* our own descriptors live up here, away from the program's */
+#define ZY_FD_GATHER 760   /* four in a row, in a standby */
+#define ZY_REFILL_US 20000 /* a run that lasts longer is replaced before it ends */
 
 /* What kind of file a standard stream is: decides how its Python objects are built. */
 struct zy_stdkind {
-    uint32_t type;    /* S_IFMT bits, 0: closed */
+    uint32_t type; /* S_IFMT bits, 0: closed */
     uint32_t blksize;
     uint32_t tty;
-    uint32_t moved;   /* seekable and not at offset 0 */
+    uint32_t moved; /* seekable and not at offset 0 */
 };
 
 enum zy_state { ZY_FREE, ZY_REHEARSING, ZY_WAITING, ZY_TAKEN };
 
 /* Shared by a zygote and its workers (MAP_SHARED, anonymous). */
 struct zy_shared {
-    atomic_int waiting;            /* standbys in accept() */
+    atomic_int waiting; /* standbys in accept() */
     atomic_ullong served, refused;
     atomic_llong last_us;
-    struct zy_stdkind kinds[3];    /* of the last run: what standbys prepare for */
-    atomic_int state[ZY_SLOTS];    /* enum zy_state */
-    atomic_int pages_known;         /* 1: a worker is finding out, or has */
+    struct zy_stdkind kinds[3]; /* of the last run: what standbys prepare for */
+    atomic_int state[ZY_SLOTS]; /* enum zy_state */
+    atomic_int pages_known;     /* 1: a worker is finding out, or has */
     atomic_uint page_count;
-    atomic_ullong innocent[ZY_INNOCENT]; /* directories without a module of a preloaded one's name (suit.c) */
-    uintptr_t page[ZY_PAGES];       /* that the end of a program writes to */
+    atomic_ullong
+        innocent[ZY_INNOCENT]; /* directories without a module of a preloaded one's name (suit.c) */
+    uintptr_t page[ZY_PAGES];  /* that the end of a program writes to */
     atomic_ullong cookie[ZY_SLOTS]; /* start time of that worker */
     atomic_uint client[ZY_SLOTS];   /* pid to tell of stops, 0: nobody wants to know */
 };
@@ -66,40 +68,41 @@ struct zygote {
     uint8_t key[WF_KEY_SIZE];
     unsigned variant;
     bool serving, retiring;
-    bool base;                 /* came from exec, not from another zygote */
+    bool base; /* came from exec, not from another zygote */
     struct wf_place place;
     struct wf_limit limit[WF_LIMITS];
     int nice;
     uint8_t cpus[WF_MAX_CPUS_BYTES];
     unsigned cpus_size;
-    struct prctl_mm_map mm;    /* addresses that only the kernel remembers; start_code 0: unknown */
-    bool idle_reversible;      /* SCHED_IDLE can be left again */
+    struct prctl_mm_map mm; /* addresses that only the kernel remembers; start_code 0: unknown */
+    bool idle_reversible;   /* SCHED_IDLE can be left again */
 
     int control, ctl_listen, listen, signals, wake, refill, watch; /* descriptors, -1 when closed */
-    int ctl[8];                /* accepted connections on the .ctl socket */
+    int ctl[8]; /* accepted connections on the .ctl socket */
     struct zy_shared *shared;
     struct zy_worker worker[ZY_SLOTS];
     struct zy_ended ended[ZY_ENDED];
     unsigned ended_next;
-    unsigned target;           /* standbys wanted */
-    unsigned slots_used;       /* one more than the highest slot that was ever taken */
+    unsigned target;     /* standbys wanted */
+    unsigned slots_used; /* one more than the highest slot that was ever taken */
     bool fork_failing, ready_told, stats_due;
-    char version[32];          /* of python */
-    uint64_t route_ino[2];     /* of the run socket's and the .ctl's entries in the runtime directory */
-    unsigned early_deaths;     /* of standbys, in a row */
+    char version[32];      /* of python */
+    uint64_t route_ino[2]; /* of the run socket's and the .ctl's entries in the runtime directory */
+    unsigned early_deaths; /* of standbys, in a row */
     unsigned long long served_told;
     pid_t zygote_pid;
-    long long warming_since_us; /* CLOCK_REALTIME: files that changed since were perhaps read before that */
+    long long warming_since_us; /* CLOCK_REALTIME: files that changed since were perhaps read before
+                                   that */
     unsigned failed_why;        /* code for WF_FAILED */
 
-    pid_t own_pid;             /* in a worker: */
+    pid_t own_pid; /* in a worker: */
     int own_pidfd;
     uint64_t cookie;
     unsigned slot;
-    bool environ_rehearsed;    /* os.environ holds what `request` has */
-    bool hurried;              /* somebody waits for it: rehearse at ordinary priority */
+    bool environ_rehearsed; /* os.environ holds what `request` has */
+    bool hurried;           /* somebody waits for it: rehearse at ordinary priority */
 
-    uint8_t *request_data;     /* the request it was made from; owned */
+    uint8_t *request_data; /* the request it was made from; owned */
     size_t request_size;
     struct wf_request request;
 };
@@ -110,7 +113,7 @@ extern struct zygote zy; /* the one of this process */
 bool zy_loop(void);
 /* Sends a text message on the control channel; nothing happens when there is none. */
 void zy_tell(enum wf_type type, unsigned code, const char *text);
-bool zy_tell_ready(void); /* false: there is no daemon to tell */
+bool zy_tell_ready(void);   /* false: there is no daemon to tell */
 void zy_tell_process(void); /* which process imports: for a daemon that wants to end it */
 bool zy_given_up(void);     /* the daemon has closed its end: nobody wants what is being warmed */
 /* Opens the sockets of `key`.`variant` and starts to serve. */
@@ -119,7 +122,8 @@ void zy_stop_serving(const char *reason);
 void zy_kill_standbys(void);
 /* Forgets what belonged to the base zygote it was forked from. */
 void zy_become_candidate(void);
-/* Takes over a WF_SPAWN: the request and, as its descriptor, the control socket of the zygote to be. */
+/* Takes over a WF_SPAWN: the request and, as its descriptor, the control socket of the zygote to
+ * be. */
 struct wf_message;
 int zy_adopt_request(struct wf_message *m, struct wf_err *err);
 
@@ -144,13 +148,13 @@ void zy_rehearse(void);
 
 struct zy_job {
     struct wf_request request;
-    const char *const *argv;  /* argc + 1 pointers into request.strings */
-    char **envp;              /* envc + zy_changes_room() + 1 pointers */
-    const char *text;         /* argv[target] + target_offset, or NULL */
-    int connection, pidfd;    /* -1 in rehearsal */
-    pid_t owner;              /* the worker: children that the program forks end without sending a status */
-    uint32_t client_pid;      /* the connection's peer */
-    int *fds;                 /* received descriptors in the order of the message */
+    const char *const *argv; /* argc + 1 pointers into request.strings */
+    char **envp;             /* envc + zy_changes_room() + 1 pointers */
+    const char *text;        /* argv[target] + target_offset, or NULL */
+    int connection, pidfd;   /* -1 in rehearsal */
+    pid_t owner; /* the worker: children that the program forks end without sending a status */
+    uint32_t client_pid; /* the connection's peer */
+    int *fds;            /* received descriptors in the order of the message */
     unsigned nfds;
     bool rehearsal;
     struct zy_stdkind kinds[3];
@@ -174,21 +178,22 @@ void zy_setup_measure_mm(void); /* at start */
 int zy_setup_environment(struct zy_job *job, struct wf_err *err);
 
 /* stdio.c */
-int zy_stdio_init(void);                           /* at warm-up: finds the stream objects */
+int zy_stdio_init(void);                                /* at warm-up: finds the stream objects */
 int zy_stdio_prepare(const struct zy_stdkind kinds[3]); /* builds them for such files, on dummies */
 void zy_stdio_measure(int fd, struct zy_stdkind *ret);
-void zy_stdio_flush(void);                         /* the original streams, whatever became of sys.stdout */
-int zy_stdio_take(const struct zy_job *job);       /* after dup2: fits the objects to the real files */
+void zy_stdio_flush(void); /* the original streams, whatever became of sys.stdout */
+int zy_stdio_take(const struct zy_job *job); /* after dup2: fits the objects to the real files */
 
-/* changes.c: what warming up did to the environment (PEP 538's LC_CTYPE; a module that sets variables). */
+/* changes.c: what warming up did to the environment (PEP 538's LC_CTYPE; a module that sets
+ * variables). */
 int zy_changes_find(const struct wf_request *request, struct wf_err *err);
 void zy_changes_apply(struct zy_job *job); /* to job->envp, which has room */
 unsigned zy_changes_room(void);            /* how many entries may be added */
 
 /* run.c: runs the program; the answer is in job->status_*. */
 void zy_run(struct zy_job *job);
-/* 1: the script is a directory or zip file to import __main__ from; 0: it is not; -1 with an exception. Fills
- * job->script. */
+/* 1: the script is a directory or zip file to import __main__ from; 0: it is not; -1 with an
+ * exception. Fills job->script. */
 int zy_run_find_importer(struct zy_job *job);
 /* An exception ended the program: prints it as python does and sets the status. */
 void zy_run_exception(struct zy_job *job);
@@ -200,7 +205,8 @@ void zy_finish_rehearse(struct zy_job *job);
 /* The inherited part of a program's end: threads, atexit callbacks, streams. Once per process. */
 void zy_finish_inherited(void);
 
-/* pages.c: true for one worker of each zygote, which is to call zy_pages_learn when it has rehearsed. */
+/* pages.c: true for one worker of each zygote, which is to call zy_pages_learn when it has
+ * rehearsed. */
 bool zy_pages_wanted(unsigned slot);
 _Noreturn void zy_pages_learn(void);
 void zy_pages_copy(void); /* in a standby */
@@ -210,41 +216,47 @@ void zy_reseed_prepare(void);
 void zy_reseed(void);
 
 /* heap.c */
-int zy_heap_init(void);   /* huge-page arenas; as early as possible */
+int zy_heap_init(void); /* huge-page arenas; as early as possible */
 void zy_heap_freeze(void);
-void zy_heap_freeze_again(void); /* after the rehearsal: collections then walk the program's objects alone */
-void zy_heap_worker(void);    /* after fork, in a worker: new memory is ordinary, collection as before */
+void zy_heap_freeze_again(
+    void); /* after the rehearsal: collections then walk the program's objects alone */
+void zy_heap_worker(
+    void); /* after fork, in a worker: new memory is ordinary, collection as before */
 void zy_heap_candidate(void); /* after fork, in a candidate */
 
 /* inputs.c: what _observe.so noted, and the environment variables consulted while warming up. */
 enum zy_observed { ZY_OBSERVED_VARIABLES, ZY_OBSERVED_FILES, ZY_OBSERVED_WRITTEN };
-int zy_observed(enum zy_observed kind, const char **ret_strings, size_t *ret_size, struct wf_err *err);
+int zy_observed(enum zy_observed kind, const char **ret_strings, size_t *ret_size,
+                struct wf_err *err);
 unsigned zy_observed_calls(const char *symbol); /* wf_observe_cwd */
 void zy_observe(bool on);
-/* Variables that C code asked for. `starting`: since python's start; it reads PATH then, to find itself
- * when its name has no slash, which ours always has. */
+/* Variables that C code asked for. `starting`: since python's start; it reads PATH then, to find
+ * itself when its name has no slash, which ours always has. */
 int zy_inputs_collect(bool starting, struct wf_err *err);
 void zy_inputs_all(void); /* every variable counts */
 void zy_inputs_add(const char *name, size_t size);
-void zy_inputs_bind(const struct wf_request *request);     /* fixes their values */
+void zy_inputs_bind(const struct wf_request *request);             /* fixes their values */
 bool zy_inputs_same_environment(const struct wf_request *request); /* byte for byte as at warm-up */
 bool zy_inputs_match(const struct wf_request *request, const char **ret_name);
 
 /* watch.c: files that what is loaded came from. */
 int zy_watch_init(struct wf_err *err);
-int zy_watch_dir(const char *path, struct wf_err *err);  /* anything in it that an import could find */
-int zy_watch_file(const char *path, struct wf_err *err); /* that name; what it links to; or its coming into being */
-bool zy_watch_dirty(void);                 /* something is queued: do not serve */
-const char *zy_watch_read(void);           /* drains; the name of a change that matters, or NULL */
+int zy_watch_dir(const char *path,
+                 struct wf_err *err); /* anything in it that an import could find */
+int zy_watch_file(const char *path,
+                  struct wf_err *err); /* that name; what it links to; or its coming into being */
+bool zy_watch_dirty(void);             /* something is queued: do not serve */
+const char *zy_watch_read(void);       /* drains; the name of a change that matters, or NULL */
 
 /* impure.c: what an import must not leave behind or ask for. */
 struct zy_print;
-struct zy_print *zy_print_take(int output, int input, struct wf_err *err); /* before; freed by `free` */
+struct zy_print *zy_print_take(int output, int input,
+                               struct wf_err *err); /* before; freed by `free` */
 /* Compares; true with the reason when what was imported must not be preloaded. */
 bool zy_print_differs(const struct zy_print *before, char *reason, size_t size);
 
 /* warmup.c */
-int zy_warmup_base(struct wf_err *err);    /* after boot: inputs and watches of the bare interpreter */
-/* In a forked candidate: imports what the request names. May fork again and return in a grandchild; leaves
- * processes whose attempt failed behind. */
+int zy_warmup_base(struct wf_err *err); /* after boot: inputs and watches of the bare interpreter */
+/* In a forked candidate: imports what the request names. May fork again and return in a grandchild;
+ * leaves processes whose attempt failed behind. */
 int zy_warmup_preload(struct wf_err *err);

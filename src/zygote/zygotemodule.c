@@ -1,4 +1,5 @@
-/* The extension module: glue between the interpreter's start and the zygote's loop. Built for the stable ABI. */
+/* The extension module: glue between the interpreter's start and the zygote's loop. Built for the
+ * stable ABI. */
 #include "zygote/zygote.h"
 #include "zygote/python.h"
 
@@ -19,14 +20,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define LAUNCH_FD 3          /* where the daemon puts the first control socket */
+#define LAUNCH_FD 3 /* where the daemon puts the first control socket */
 #define LAUNCH_MS 60000
 
 PyMODINIT_FUNC PyInit__zygote(void);
 
 /* All signals blocked; children and termination arrive on a descriptor. */
-static int open_signals(struct wf_err *err)
-{
+static int open_signals(struct wf_err *err) {
     sigset_t all, some;
     sigfillset(&all);
     sigemptyset(&some);
@@ -37,9 +37,9 @@ static int open_signals(struct wf_err *err)
     return zy.signals < 0 ? wf_err_sys(err, "signalfd", "SIGCHLD") : 0;
 }
 
-static int open_shared(struct wf_err *err)
-{
-    zy.shared = mmap(NULL, sizeof *zy.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+static int open_shared(struct wf_err *err) {
+    zy.shared = mmap(NULL, sizeof *zy.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                     -1, 0);
     if (zy.shared == MAP_FAILED)
         return wf_err_sys(err, "mmap", "the page shared with workers");
     for (int i = 0; i < 3; i++)
@@ -47,10 +47,10 @@ static int open_shared(struct wf_err *err)
     return 0;
 }
 
-/* Can an unprivileged process leave SCHED_IDLE again? Depends on RLIMIT_NICE; tried on this thread. */
-static bool idle_reversible(void)
-{
-    struct sched_param param = {0};
+/* Can an unprivileged process leave SCHED_IDLE again? Depends on RLIMIT_NICE; tried on this thread.
+ */
+static bool idle_reversible(void) {
+    struct sched_param param = { 0 };
     struct rlimit limit;
     if (geteuid() != 0 && (getrlimit(RLIMIT_NICE, &limit) < 0 || limit.rlim_cur < 20))
         return false; /* trying could leave us idle for good */
@@ -58,15 +58,14 @@ static bool idle_reversible(void)
            sched_setscheduler(0, SCHED_OTHER, &param) == 0;
 }
 
-static int measure_self(struct wf_err *err)
-{
+static int measure_self(struct wf_err *err) {
     if (wf_place_get(&zy.place, err) < 0)
         return -1;
     for (int i = 0; i < WF_LIMITS; i++) {
         struct rlimit limit;
         if (getrlimit((__rlimit_resource_t)i, &limit) < 0)
             return wf_err_sys(err, "getrlimit", "own limits");
-        zy.limit[i] = (struct wf_limit){limit.rlim_cur, limit.rlim_max};
+        zy.limit[i] = (struct wf_limit){ limit.rlim_cur, limit.rlim_max };
     }
     errno = 0;
     zy.nice = getpriority(PRIO_PROCESS, 0);
@@ -77,8 +76,7 @@ static int measure_self(struct wf_err *err)
     return 0;
 }
 
-static const char *request_variable(void *arg, const char *name)
-{
+static const char *request_variable(void *arg, const char *name) {
     const struct wf_request *r = arg;
     const char *s = (const char *)r->strings.data;
     size_t size = strlen(name);
@@ -88,8 +86,7 @@ static const char *request_variable(void *arg, const char *name)
     return NULL;
 }
 
-static void find_libdir(void)
-{
+static void find_libdir(void) {
     Dl_info info;
     if (dladdr((void *)(uintptr_t)PyInit__zygote, &info) && info.dli_fname != NULL) {
         const char *slash = strrchr(info.dli_fname, '/');
@@ -99,8 +96,7 @@ static void find_libdir(void)
 }
 
 /* Waits for the daemon's first message: the request that this interpreter was started for. */
-static int first_request(struct wf_err *err)
-{
+static int first_request(struct wf_err *err) {
     static struct wf_message m;
     int launch = wf_move_fd(LAUNCH_FD, ZY_FD_BASE);
     int got = wf_channel_receive(launch, &m, NULL, 0, LAUNCH_MS, err);
@@ -114,8 +110,7 @@ static int first_request(struct wf_err *err)
     return failed;
 }
 
-static void forget_stderr(void)
-{
+static void forget_stderr(void) {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null >= 0)
         dup2(null, 2);
@@ -123,8 +118,7 @@ static void forget_stderr(void)
 }
 
 /* The daemon says when it started python: boot.py EXTENSION MICROSECONDS. */
-static void read_launch_time(void)
-{
+static void read_launch_time(void) {
     PyObject *argv = zp_get(zp.sys_dict, "argv");
     PyObject *time = argv && PyList_Size(argv) > 2 ? PyNumber_Long(PyList_GetItem(argv, 2)) : NULL;
     zy.warming_since_us = time ? PyLong_AsLongLong(time) : 0;
@@ -132,8 +126,7 @@ static void read_launch_time(void)
     PyErr_Clear();
 }
 
-static int start_base(struct wf_err *err)
-{
+static int start_base(struct wf_err *err) {
     zy.base = true;
     zy.zygote_pid = getpid();
     find_libdir();
@@ -146,23 +139,24 @@ static int start_base(struct wf_err *err)
         first_request(err); /* so that there is somebody to tell */
         return wf_err_msg(err, "start: %s", text);
     }
-    wf_fmt(zy.version, sizeof zy.version, "%.*s", (int)strcspn(Py_GetVersion(), " "), Py_GetVersion());
-    if (first_request(err) < 0 || open_signals(err) < 0 || measure_self(err) < 0 || open_shared(err) < 0)
+    wf_fmt(zy.version, sizeof zy.version, "%.*s", (int)strcspn(Py_GetVersion(), " "),
+           Py_GetVersion());
+    if (first_request(err) < 0 || open_signals(err) < 0 || measure_self(err) < 0 ||
+        open_shared(err) < 0)
         return -1;
     if (memcmp(&zy.place, &zy.request.place, sizeof zy.place) != 0)
-        return wf_err_msg(err, "the request comes from another place (ids, namespaces, root, capabilities)");
+        return wf_err_msg(
+            err, "the request comes from another place (ids, namespaces, root, capabilities)");
     return zy_warmup_base(err);
 }
 
-static int start_candidate(struct wf_err *err)
-{
+static int start_candidate(struct wf_err *err) {
     if (open_shared(err) < 0)
         return -1;
     return zy_warmup_preload(err);
 }
 
-static int open_routes(struct wf_err *err)
-{
+static int open_routes(struct wf_err *err) {
     if (wf_rundir_path(request_variable, &zy.request, zy.rundir, err) < 0)
         return -1;
     forget_stderr();
@@ -172,10 +166,9 @@ static int open_routes(struct wf_err *err)
 }
 
 /* Called as sys.excepthook, from C, with no Python frame below. Never returns to Python. */
-static PyObject *serve(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
-{
+static PyObject *serve(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
     (void)self, (void)args, (void)nargs;
-    struct wf_err err = {0};
+    struct wf_err err = { 0 };
     Py_LeaveRecursiveCall(); /* calling us took one level, which programs must have */
     int failed = start_base(&err) < 0 || open_routes(&err) < 0;
     for (;;) {
@@ -190,37 +183,46 @@ static PyObject *serve(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 }
 
 /* Huge-page arenas for whoever measures them without a zygote (bench/). */
-static PyObject *heap_setup(PyObject *self, PyObject *unused)
-{
+static PyObject *heap_setup(PyObject *self, PyObject *unused) {
     (void)self, (void)unused;
     zy_heap_init();
     Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
-    {"serve", (PyCFunction)(void (*)(void))serve, METH_FASTCALL, "The zygote's life, as sys.excepthook."},
-    {"heap_setup", heap_setup, METH_NOARGS, "Puts python's arenas on huge pages."},
-    {NULL, NULL, 0, NULL},
+    { "serve", (PyCFunction)(void (*)(void))serve, METH_FASTCALL,
+      "The zygote's life, as sys.excepthook." },
+    { "heap_setup", heap_setup, METH_NOARGS, "Puts python's arenas on huge pages." },
+    { NULL, NULL, 0, NULL },
 };
 
-static int start(PyObject *module)
-{
+static int start(PyObject *module) {
     (void)module;
-    zy = (struct zygote){.control = -1, .ctl_listen = -1, .listen = -1, .signals = -1,
-                         .wake = -1, .refill = -1, .watch = -1, .own_pidfd = -1};
+    zy = (struct zygote){ .control = -1,
+                          .ctl_listen = -1,
+                          .listen = -1,
+                          .signals = -1,
+                          .wake = -1,
+                          .refill = -1,
+                          .watch = -1,
+                          .own_pidfd = -1 };
     for (size_t i = 0; i < sizeof zy.ctl / sizeof *zy.ctl; i++)
         zy.ctl[i] = -1;
     return 0;
 }
 
-static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)(uintptr_t)start}, {0, NULL}};
+static PyModuleDef_Slot slots[] = { { Py_mod_exec, (void *)(uintptr_t)start }, { 0, NULL } };
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "warmfork._zygote", "Private: see docs/design.md.", 0, methods, slots,
-    NULL, NULL, NULL,
+    PyModuleDef_HEAD_INIT,
+    "warmfork._zygote",
+    "Private: see docs/design.md.",
+    0,
+    methods,
+    slots,
+    NULL,
+    NULL,
+    NULL,
 };
 
-PyMODINIT_FUNC PyInit__zygote(void)
-{
-    return PyModuleDef_Init(&definition);
-}
+PyMODINIT_FUNC PyInit__zygote(void) { return PyModuleDef_Init(&definition); }
