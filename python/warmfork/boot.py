@@ -1,5 +1,5 @@
-# The first program of a zygote: `python OPTIONS boot.py _zygote.abi3.so MICROSECONDS`. It loads the extension by path, so
-# that warmfork need not be installed where the interpreter looks, and raises. The interpreter then calls
+# The first program of a zygote: `python OPTIONS boot.py _zygote.abi3.so MICROSECONDS`. It loads the extension by path,
+# so that warmfork need not be installed where the interpreter looks, and raises. The interpreter then calls
 # sys.excepthook from C with no Python frame below it: that is where the zygote lives (docs/design.md). Nothing of this
 # file is left afterwards.
 import sys

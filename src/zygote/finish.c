@@ -199,12 +199,15 @@ static void close_imports(void) {
 
 /* finalize_modules() of pylifecycle.c, for what is the program's own. */
 static void step_objects(void) {
-    PyGC_Collect();
-    close_imports();
     PyObject *own = own_modules(), *weak = PyList_New(0);
     if (own == NULL || weak == NULL)
         return;
     Py_ssize_t count = PyList_Size(own);
+    /* Finalisers of garbage may still use the modules; a program that defined nothing and imported
+     * nothing has none. */
+    if (count > 1 || PyDict_Size(zp.main_dict) > PyDict_Size(zp.main_defaults))
+        PyGC_Collect();
+    close_imports();
     PyObject *kept = zp.main_kept ? zp.main_module
                                   : NULL; /* out of the collector's sight: cleared by hand */
     Py_XINCREF(kept);

@@ -109,12 +109,45 @@ static int step_identity(const struct zy_job *job, struct wf_err *err) {
     return 0;
 }
 
+static int put_variable(const char *entry, const char *eq) {
+    PyObject *key = PyBytes_FromStringAndSize(entry, eq - entry);
+    PyObject *value = PyBytes_FromString(eq + 1);
+    int failed = key == NULL || value == NULL || PyDict_SetItem(zp.environ_data, key, value) < 0;
+    Py_XDECREF(key);
+    Py_XDECREF(value);
+    return failed ? -1 : 0;
+}
+
+/* Two shells of a user differ in a few values (_, SHLVL): where the names are those of the
+ * rehearsal, in the same places, only these are set. False when it takes more. */
+static bool adjust_environment(const struct zy_job *job) {
+    const char *then = zy_inputs_environment(&zy.request);
+    if (job->request.envc != zy.request.envc || zy_changes_room() > 0)
+        return false;
+    for (char **e = job->envp; *e != NULL; e++, then += strlen(then) + 1) {
+        const char *eq = strchr(*e, '=');
+        if (strcmp(*e, then) == 0)
+            continue;
+        if (eq == NULL || strncmp(*e, then, (size_t)(eq - *e) + 1) != 0)
+            return false;
+        for (char **before = job->envp; before < e; before++) /* of duplicates the first counts */
+            if (strncmp(*before, *e, (size_t)(eq - *e) + 1) == 0)
+                return false;
+        if (put_variable(*e, eq) < 0) {
+            PyErr_Clear();
+            return false;
+        }
+    }
+    return true;
+}
+
 /* C's environ points into the request, in the caller's order; os.environ is the same dict with the
  * same entries. */
 int zy_setup_environment(struct zy_job *job, struct wf_err *err) {
     zy_changes_apply(job);
     environ = job->envp;
-    if (zy.environ_rehearsed && !job->rehearsal && zy_inputs_same_environment(&job->request))
+    if (zy.environ_rehearsed && !job->rehearsal &&
+        (zy_inputs_same_environment(&job->request) || adjust_environment(job)))
         return 0; /* the rehearsal left it so */
     PyDict_Clear(zp.environ_data);
     for (char **e = job->envp; *e != NULL; e++) {
@@ -122,12 +155,10 @@ int zy_setup_environment(struct zy_job *job, struct wf_err *err) {
         if (eq == NULL)
             continue;
         PyObject *key = PyBytes_FromStringAndSize(*e, eq - *e);
-        PyObject *value = PyBytes_FromString(eq + 1);
-        int failed = key == NULL || value == NULL;
+        int failed = key == NULL;
         if (!failed && PyDict_GetItemWithError(zp.environ_data, key) == NULL) /* the first counts */
-            failed = PyErr_Occurred() != NULL || PyDict_SetItem(zp.environ_data, key, value) < 0;
+            failed = PyErr_Occurred() != NULL || put_variable(*e, eq) < 0;
         Py_XDECREF(key);
-        Py_XDECREF(value);
         if (failed)
             return python_error(err, "os.environ");
     }
