@@ -9,6 +9,7 @@
 void wf_replies_init(struct wf_replies *in, int fd) {
     in->fd = fd;
     in->passed = -1;
+    in->lost = false;
     in->size = in->used = 0;
 }
 
@@ -56,6 +57,7 @@ static int fill(struct wf_replies *in, struct wf_err *err) {
     if (got == 0)
         return wf_err_msg(err, "the worker closed the connection");
     take_descriptors(in, &msg);
+    in->lost = in->lost || (msg.msg_flags & MSG_CTRUNC) != 0;
     in->size += (uint32_t)got;
     return 1;
 }

@@ -42,10 +42,15 @@ static enum attempt from_answer(struct wf_run *run, const struct wf_header *head
         wf_err_msg(err, "the worker's answer: unexpected message %u", header->type);
         return ATTEMPT_BROKEN;
     }
-    /* From here on the program may be running: whatever else is odd, it is never started a second
-     * time. */
-    if (wf_decode_started(payload, header->size, &run->started) != NULL)
-        run->started = (struct wf_started){ 0 };
+    /* No worker of ours says that it starts in another way than this. */
+    const char *wrong = wf_decode_started(payload, header->size, &run->started);
+    if (wrong == NULL && (header->nfds != 1 || (run->replies.passed < 0 && !run->replies.lost)))
+        wrong = "no pidfd";
+    if (wrong != NULL) {
+        wf_err_msg(err, "the worker's answer: %s", wrong);
+        return ATTEMPT_BROKEN;
+    }
+    /* From here on the program is running, and is never started a second time. */
     run->pidfd = wf_steal_fd(&run->replies.passed);
     if (run->pidfd >= 0 && run->pidfd < 3)
         run->pidfd = wf_move_fd(run->pidfd, 3);

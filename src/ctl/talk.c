@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define MESSAGE_MS 10000
+#define PROBE_S 10
 #define READY_S 1200 /* more than the daemon itself grants a zygote and its base */
 
 int wc_rundir(char ret_path[WF_RUNDIR_MAX + 1], struct wf_err *err) {
@@ -53,6 +54,18 @@ static int take(struct wf_message *m, unsigned *ret_code, char **ret_text, struc
     return m->header.type == WF_REPLY;
 }
 
+/* A daemon that makes a zygote says nothing for minutes, but answers others meanwhile. */
+static int probe(struct wf_err *err) {
+    char rundir[WF_RUNDIR_MAX + 1], *text;
+    unsigned code;
+    WF_AUTO_FD fd = -1;
+    if (wc_rundir(rundir, err) < 0 || wf_start_connect(rundir, &fd, err) < 0 ||
+        send_text(fd, WF_STATUS, 1, "", err) < 0 || wc_await(fd, NULL, &code, &text, err) < 0)
+        return -1;
+    free(text);
+    return 0;
+}
+
 int wc_await(int fd, void (*progress)(const char *text), unsigned *ret_code, char **ret_text,
              struct wf_err *err) {
     for (int seconds = 0; seconds < READY_S;) {
@@ -66,6 +79,8 @@ int wc_await(int fd, void (*progress)(const char *text), unsigned *ret_code, cha
             seconds += ready == 0;
             if (progress)
                 progress(NULL);
+            if (ready == 0 && seconds % PROBE_S == 0 && probe(err) < 0)
+                return -1;
             continue;
         }
         struct wf_message m;
