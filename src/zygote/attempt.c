@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -125,6 +126,15 @@ static void put_on(int fd, int target) {
         dup2(fd, target);
 }
 
+#define WARMING_NICE 10
+
+/* Imports must not slow down the program that runs cold meanwhile: they give way, where the
+ * priority can be raised again afterwards. */
+static void give_way(bool on) {
+    if (zy.idle_reversible)
+        setpriority(PRIO_PROCESS, 0, on && zy.nice < WARMING_NICE ? WARMING_NICE : zy.nice);
+}
+
 static void unblock(bool on) {
     sigset_t all;
     sigfillset(&all);
@@ -153,6 +163,7 @@ int zy_attempt_imports(struct zy_attempt *a, PyObject *space, struct wf_err *err
             put_on(a->input, 0);
             put_on(a->output, 1);
             put_on(a->output, 2);
+            give_way(true);
             unblock(true); /* an import may send itself signals, as in any program */
             import_all(a, space);
             wf_close(&a->tell);
@@ -172,6 +183,7 @@ int zy_attempt_imports(struct zy_attempt *a, PyObject *space, struct wf_err *err
 
 void zy_attempt_done(struct zy_attempt *a) {
     unblock(false);
+    give_way(false);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int i = 0; i < 3; i++)
         put_on(null, i);
