@@ -93,11 +93,14 @@ class _Main(type(sys)):
 
 
 def _kept_pid(had):
-    """Globals of newly imported modules that hold this process's id: a program would find another's there."""
+    """Globals of newly imported modules that hold this process's id: a program would find another's there.
+
+    Any number may equal it by chance, so _zygote asks a second process before it believes this.
+    """
     pid = os.getpid()
     for name in [n for n in sys.modules if n not in had]:
         for key, value in list(getattr(sys.modules[name], "__dict__", {}).items()):
-            if type(value) is int and value == pid and (pid > 5000 or "pid" in key.lower()):
+            if type(value) is int and value == pid:
                 yield f"its process id ({name}.{key})"
 
 

@@ -111,6 +111,11 @@ int zy_attempt_init(struct zy_attempt *a, struct wf_err *err) {
     return split_names(a, err);
 }
 
+/* A number that equals the process's id may be just that number. */
+static bool is_doubtful(const struct word *w) {
+    return strstr(w->reason, "its process id") != NULL;
+}
+
 static void leave_out(struct zy_attempt *a, const struct word *w) {
     char text[600];
     wf_fmt(text, sizeof text, "preload %s: %s", a->module[w->index], w->reason);
@@ -144,6 +149,7 @@ static void unblock(bool on) {
 /* Forks attempts until one succeeds: returns in that process, which is the zygote then. The
  * counting process ends. */
 int zy_attempt_imports(struct zy_attempt *a, PyObject *space, struct wf_err *err) {
+    const char *doubted = NULL;
     for (;;) {
         int pair[2];
         pid_t pid = 0;
@@ -176,7 +182,10 @@ int zy_attempt_imports(struct zy_attempt *a, PyObject *space, struct wf_err *err
         wf_close(&pair[0]);
         if (last.kind == WORD_DONE)
             _exit(0);
-        leave_out(a, &last);
+        if (is_doubtful(&last) && doubted != a->module[last.index])
+            doubted = a->module[last.index]; /* another process has another id: ask one */
+        else
+            leave_out(a, &last);
         waitpid(pid, NULL, WNOHANG);
     }
 }
