@@ -13,13 +13,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#ifndef SIOCOUTQ
+#define SIOCOUTQ 0x5411 /* <linux/sockios.h>: bytes sent that the peer has not read */
+#endif
+
 #define POINTERS 1024   /* argv and envp that need no allocation */
+#define TIE_US 5000000  /* a client that is stopped reads nothing for long */
 #define RECEIVE_MS 5000 /* a client sends its request at once or not at all */
 
 static uint8_t
@@ -88,9 +94,7 @@ static void say_unsuitable(int fd, unsigned why, const struct wf_err *err) {
     atomic_fetch_add(&zy.shared->refused, 1);
 }
 
-/* From here on nothing is ever retried. The kernel kills us when the client's end of the connection
- * closes: the client never writes after its request, so the only event to come is its death. One
- * that came before O_ASYNC was on makes the send fail. */
+/* From here on nothing is ever retried. */
 static void say_started(struct zy_job *j) {
     uint8_t small[32];
     struct wf_buf out;
@@ -98,12 +102,29 @@ static void say_started(struct zy_job *j) {
     struct wf_started m = { (uint32_t)j->owner, zy.cookie };
     wf_encode_started(&out, &m);
     struct iovec iov = { out.data, out.size };
-    if (fcntl(j->connection, F_SETOWN, j->owner) < 0 ||
-        fcntl(j->connection, F_SETSIG, SIGKILL) < 0 || fcntl(j->connection, F_SETFL, O_ASYNC) < 0 ||
-        wf_channel_send(j->connection, WF_STARTED, 0, &iov, 1, &j->pidfd, 1, NULL) < 0)
+    if (wf_channel_send(j->connection, WF_STARTED, 0, &iov, 1, &j->pidfd, 1, NULL) < 0)
         _exit(1); /* nobody wants this program */
     wf_close(&j->pidfd);
     child_hook_connection = j->connection;
+}
+
+/* The kernel kills us when the client's end of the connection closes. The client never writes after
+ * its request, so the only event to come is its death; but the event of the request itself may
+ * still be on its way: the sender signals it after the data can be read, and may be held up in
+ * between. It is over when the client has read WF_STARTED, for then its sendmsg has returned.
+ * Meanwhile the program was being compiled, so that there is rarely anything to wait for. */
+void zy_tie_to_client(struct zy_job *j) {
+    int unread = 0;
+    char byte;
+    if (j->rehearsal || j->connection < 0)
+        return;
+    for (long long until = wf_now_us() + TIE_US;
+         ioctl(j->connection, SIOCOUTQ, &unread) == 0 && unread > 0 && wf_now_us() < until;)
+        sched_yield();
+    if (fcntl(j->connection, F_SETOWN, j->owner) < 0 ||
+        fcntl(j->connection, F_SETSIG, SIGKILL) < 0 || fcntl(j->connection, F_SETFL, O_ASYNC) < 0 ||
+        recv(j->connection, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+        _exit(1); /* it went before that was on */
 }
 
 /* Whether `fd` is still the connection: the program may have closed it and opened something of its

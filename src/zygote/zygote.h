@@ -142,6 +142,8 @@ unsigned zy_count(enum zy_state state);
 /* worker.c: never returns. */
 _Noreturn void zy_worker_main(unsigned slot);
 struct zy_job;
+/* From now on the client's death is ours. */
+void zy_tie_to_client(struct zy_job *job);
 bool zy_is_connection(const struct zy_job *job, int fd);
 /* One run in rehearsal: everything but the program's own effects. */
 void zy_rehearse(void);
