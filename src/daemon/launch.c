@@ -104,8 +104,9 @@ static int plan_make(struct daemon *d, struct plan *p, const struct wf_request *
                       : 0;
 }
 
-/* Tells the interpreter since when files may have been read (us of CLOCK_REALTIME). Time stamps of files
- * lag behind by up to a tick: what was written just before must not look as if it were later. */
+/* Tells the interpreter since when files may have been read (us of CLOCK_REALTIME). Time stamps of
+ * files lag behind by up to a tick: what was written just before must not look as if it were later.
+ */
 static void note_time(const struct plan *p) {
     struct timespec grain = { 0, 10000000 }, now;
     clock_getres(CLOCK_REALTIME_COARSE, &grain);

@@ -118,8 +118,8 @@ static bool act_kill(struct daemon *d, struct wd_zygote *z) {
     return true;
 }
 
-/* A candidate, in the middle of imports that may take long: killed if it has said who it is. Its end
- * of the channel closes with it, and only then is it gone. */
+/* A candidate, in the middle of imports that may take long: killed if it has said who it is. Its
+ * end of the channel closes with it, and only then is it gone. */
 static bool act_abandon(struct daemon *d, struct wd_zygote *z) {
     (void)d;
     z->dismissed = true;

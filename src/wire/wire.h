@@ -33,8 +33,8 @@ enum wf_type {
     WF_RUN = 1, /* client → worker: struct wf_request */
     /* client → daemon: struct wf_request; nobody waits (WF_F_WAIT: for WF_REPLY) */
     WF_WARM = 2,
-    WF_STARTED = 3,    /* worker → client: struct wf_started, 1 fd (pidfd of the worker); and candidate → daemon
-                        * without a fd: the process that imports */
+    WF_STARTED = 3, /* worker → client: struct wf_started, 1 fd (pidfd of the worker); and candidate
+                     * → daemon without a fd: the process that imports */
     WF_UNSUITABLE = 4, /* worker → client: struct wf_text (code = enum wf_reason) */
     WF_EXITED = 5,     /* worker → client: struct wf_exited */
     WF_STATUS = 6,     /* warmctl → daemon: struct wf_text (code 1: JSON); answered by WF_REPLY */
