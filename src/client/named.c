@@ -1,5 +1,6 @@
 #include "client/named.h"
 
+#include "base/dirent.h"
 #include "base/cleanup.h"
 #include "base/rundir.h"
 #include "client/text.h"
@@ -65,14 +66,6 @@ int wf_named_apply(struct wf_context *ctx, const char *rundir, uint8_t room[WF_D
     return 0;
 }
 
-struct dirent64 {
-    uint64_t ino;
-    int64_t off;
-    uint16_t size;
-    uint8_t type;
-    char name[];
-};
-
 /* Tries one directory `base`/lib that may hold several versions of python. */
 static bool search_lib(const char *base, const char *lib, const char *file,
                        char ret_path[WF_PATH_ROOM]) {
@@ -85,7 +78,7 @@ static bool search_lib(const char *base, const char *lib, const char *file,
     long size;
     while (dir >= 0 && (size = syscall(SYS_getdents64, dir, room, sizeof room)) > 0) {
         for (long at = 0; at < size;) {
-            const struct dirent64 *entry = (const struct dirent64 *)(room + at);
+            const struct wf_dirent *entry = (const struct wf_dirent *)(room + at);
             at += entry->size;
             if (!wf_text_starts(entry->name, "python3"))
                 continue;

@@ -1,5 +1,6 @@
 #include "client/request.h"
 
+#include "base/dirent.h"
 #include "base/cleanup.h"
 #include "channel/channel.h"
 
@@ -104,14 +105,6 @@ static int add_fd(struct wf_collected *c, int fd, int number, struct wf_err *err
     return 0;
 }
 
-struct dirent64 {
-    uint64_t ino;
-    int64_t off;
-    uint16_t size;
-    uint8_t type;
-    char name[];
-};
-
 static int add_listed(struct wf_collected *c, const char *name, int dir, struct wf_err *err) {
     int fd = 0;
     for (; *name != '\0'; name++) {
@@ -135,7 +128,7 @@ static int list_inherited(struct wf_collected *c, struct wf_err *err) {
         if (size == 0)
             return 0;
         for (long at = 0; at < size;) {
-            const struct dirent64 *entry = (const struct dirent64 *)(room + at);
+            const struct wf_dirent *entry = (const struct wf_dirent *)(room + at);
             if ((result = add_listed(c, entry->name, dir, err)) != 0)
                 return result;
             at += entry->size;

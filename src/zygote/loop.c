@@ -302,7 +302,6 @@ static bool serve_control(void) {
             zy_tell(WF_NOTE, 1, err.text); /* closing the new control socket says the rest */
     } else if (m.header.type == WF_RETIRE) {
         zy_stop_serving("retired");
-        zy.retiring = true;
     }
     wf_message_done(&m);
     return candidate;
@@ -310,7 +309,7 @@ static bool serve_control(void) {
 
 void zy_become_candidate(void) {
     zy.base = false;
-    zy.serving = zy.ready_told = zy.retiring = false;
+    zy.serving = zy.ready_told = false;
     zy.early_deaths = zy.slots_used = 0;
     zy.zygote_pid = getpid();
     int *const fds[] = { &zy.listen, &zy.ctl_listen, &zy.wake, &zy.refill, &zy.watch };

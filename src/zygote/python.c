@@ -75,7 +75,6 @@ static int find_version(void) {
 static int find_objects(void) {
     zp.environ_data = attr_of("posix", "environ"); /* os.environ wraps this very dict */
     zp.signal_signal = attr_of("_signal", "signal");
-    zp.sig_dfl = PyLong_FromLong(0);
     zp.sig_ign = PyLong_FromLong(1);
     zp.file_loader = attr_of("_frozen_importlib_external", "SourceFileLoader");
     zp.atexit_run = attr_of("atexit", "_run_exitfuncs");

@@ -25,7 +25,7 @@ struct zy_python {
     bool main_kept;          /* __main__ is the init section's */
     PyObject *environ_data;  /* posix.environ, which is os.environ's dict of bytes */
     PyObject *path;          /* sys.path */
-    PyObject *signal_signal, *sig_dfl, *sig_ign;
+    PyObject *signal_signal, *sig_ign;
     PyObject *bare_modules;              /* dict: names in sys.modules of the bare interpreter */
     PyObject *file_loader;               /* importlib's SourceFileLoader */
     PyObject *atexit_run, *atexit_count; /* atexit._run_exitfuncs, atexit._ncallbacks */

@@ -3,6 +3,8 @@
 #include "zygote/zygote.h"
 #include "zygote/python.h"
 
+#include "base/dirent.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -12,8 +14,6 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-
-#define NOT_PYC "the program is a .pyc file"
 
 /* Only what cannot be reached from here: soft limits and lower hard limits can. */
 static unsigned suits_limits(const struct wf_request *r, struct wf_err *err) {
@@ -60,7 +60,7 @@ static unsigned suits_program(const struct zy_job *job, struct wf_err *err) {
         return wf_err_msg(err, "%s is neither a file nor a directory", job->text), WF_WHY_PROGRAM;
     size_t size = strlen(job->text);
     if (size >= 4 && strcmp(job->text + size - 4, ".pyc") == 0)
-        return wf_err_msg(err, NOT_PYC), WF_WHY_PROGRAM;
+        return wf_err_msg(err, "the program is a .pyc file"), WF_WHY_PROGRAM;
     return 0;
 }
 
@@ -103,14 +103,6 @@ static bool hides(const char *name, PyObject *modules) {
     PyErr_Clear();
     return found;
 }
-
-struct dirent64_kernel { /* linux_dirent64; glibc hides the call behind opendir */
-    uint64_t ino;
-    int64_t off;
-    uint16_t reclen;
-    uint8_t type;
-    char name[];
-};
 
 /* Directories found to hide nothing, by what changes with their entries. One that changed within
  * the last seconds is not remembered: its stamp could stay the same through another change. Racing
@@ -160,11 +152,11 @@ bool zy_shadowed(const struct zy_job *job, PyObject *modules, char *ret_name, si
     long got;
     while (!found && (got = syscall(SYS_getdents64, dir, buffer, sizeof buffer)) > 0) {
         for (long at = 0; at < got && !found;) {
-            const struct dirent64_kernel *d = (const void *)(buffer + at);
+            const struct wf_dirent *d = (const void *)(buffer + at);
             found = hides(d->name, modules);
             if (found)
                 wf_fmt(ret_name, size, "%s", d->name);
-            at += d->reclen;
+            at += d->size;
         }
     }
     close(dir);

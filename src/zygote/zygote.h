@@ -16,9 +16,8 @@
 #include <linux/prctl.h>
 #include <sys/types.h>
 
-#define ZY_SLOTS 4096    /* workers alive at once */
-#define ZY_STANDBY 2     /* two serve gaps of 5 ms */
-#define ZY_STANDBY_MAX 4 /* while a burst lasts */
+#define ZY_SLOTS 4096 /* workers alive at once */
+#define ZY_STANDBY 2  /* two serve gaps of 5 ms */
 #define ZY_INNOCENT 256
 #define ZY_PAGES 2048      /* remembered of those that a program's end writes to */
 #define ZY_ENDED 4096      /* wait statuses kept */
@@ -67,7 +66,7 @@ struct zygote {
     char libdir[512];
     uint8_t key[WF_KEY_SIZE];
     unsigned variant;
-    bool serving, retiring;
+    bool serving;
     bool base; /* came from exec, not from another zygote */
     struct wf_place place;
     struct wf_limit limit[WF_LIMITS];
