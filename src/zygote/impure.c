@@ -6,16 +6,11 @@
 
 #include "base/io.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/time.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 struct zy_print {
@@ -82,66 +77,6 @@ struct zy_print *zy_print_take(int output, int input, struct wf_err *err) {
     return p;
 }
 
-static int task_count(char *ret_names, size_t size) {
-    DIR *dir = opendir("/proc/self/task");
-    int n = 0;
-    size_t used = 0;
-    pid_t self = getpid();
-    ret_names[0] = '\0';
-    for (struct dirent *d; dir != NULL && (d = readdir(dir)) != NULL;) {
-        if (d->d_name[0] == '.')
-            continue;
-        n++;
-        char path[300], name[64];
-        wf_fmt(path, sizeof path, "/proc/self/task/%s/comm", d->d_name);
-        int fd = atoi(d->d_name) == self ? -1 : open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t got = fd < 0 ? 0 : read(fd, name, sizeof name - 1);
-        wf_close(&fd);
-        if (got > 1 && used < size)
-            used += wf_fmt(ret_names + used, size - used, " %.*s", (int)got - 1, name);
-    }
-    if (dir != NULL)
-        closedir(dir);
-    return n;
-}
-
-/* Threads that end at a fork (OpenBLAS has handlers that do so) are no hazard: a fork that does
- * nothing tells. */
-static int threads_left(char *names, size_t size) {
-    pid_t pid = 0;
-    if (task_count(names, size) <= 1)
-        return 0;
-    switch (zy_fork(&pid, NULL)) {
-    case ZY_CHILD:
-        _exit(0);
-    case ZY_PARENT:
-        waitpid(pid, NULL, 0);
-        break;
-    case ZY_FORK_FAILED:
-        break;
-    }
-    return task_count(names, size) - 1;
-}
-
-/* A descriptor left open would be shared by programs that know nothing of each other, position and
- * all. */
-static bool descriptor_left(char *ret_what, size_t size) {
-    DIR *dir = opendir("/proc/self/fd");
-    bool left = false;
-    for (struct dirent *d; dir != NULL && !left && (d = readdir(dir)) != NULL;) {
-        char target[128];
-        int fd = atoi(d->d_name);
-        ssize_t n = readlinkat(dirfd(dir), d->d_name, target, sizeof target - 1);
-        if (n <= 0 || fd < 3 || fd >= ZY_FD_BASE || fd == dirfd(dir))
-            continue;
-        wf_fmt(ret_what, size, "%.*s", (int)n, target);
-        left = true;
-    }
-    if (dir != NULL)
-        closedir(dir);
-    return left;
-}
-
 static bool streams_differ(const struct zy_print *before, const struct zy_print *after,
                            char *reason, size_t size) {
     static const char *const stream[] = { "stdin", "stdout", "stderr" };
@@ -168,9 +103,8 @@ static bool streams_differ(const struct zy_print *before, const struct zy_print 
     return false;
 }
 
-/* State that a fork would not hand on, or that the set-up of a run overwrites with the caller's. */
+/* State that the set-up of a run overwrites with the caller's. */
 static const char *state_differs(const struct zy_print *before, const struct zy_print *after) {
-    static const int timers[] = { ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF };
     if (strcmp(before->cwd, after->cwd) != 0)
         return "changed the working directory";
     if (before->umask != after->umask)
@@ -179,11 +113,6 @@ static const char *state_differs(const struct zy_print *before, const struct zy_
         return "changed its niceness";
     if (memcmp(before->limit, after->limit, sizeof after->limit) != 0)
         return "changed a resource limit";
-    for (size_t i = 0; i < 3; i++) {
-        struct itimerval t;
-        if (getitimer(timers[i], &t) == 0 && (t.it_value.tv_sec || t.it_value.tv_usec))
-            return "set a timer";
-    }
     if (before->asked_cwd != after->asked_cwd)
         return "asked for the working directory";
     return NULL;
@@ -191,9 +120,6 @@ static const char *state_differs(const struct zy_print *before, const struct zy_
 
 bool zy_print_differs(const struct zy_print *before, char *reason, size_t size) {
     struct zy_print now = { 0 };
-    char what[160];
-    siginfo_t info = { 0 };
-    int threads;
     measure(&now);
     if (memcmp(&before->children, &now.children, sizeof now.children) != 0)
         zy_inputs_all(); /* a child ran, and was given the environment as a whole */
@@ -206,14 +132,7 @@ bool zy_print_differs(const struct zy_print *before, char *reason, size_t size) 
         wf_fmt(reason, size, "read its environment from /proc");
     else if (now.written != before->written)
         wf_fmt(reason, size, "wrote a file");
-    else if ((threads = threads_left(what, sizeof what)) > 0)
-        wf_fmt(reason, size, "left %d thread(s) running, which a fork would lose:%s", threads,
-               what);
-    else if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0)
-        wf_fmt(reason, size, "left a child process");
-    else if (descriptor_left(what, sizeof what))
-        wf_fmt(reason, size, "left a descriptor open: %s", what);
     else
-        return false;
+        return zy_hazards(reason, size);
     return true;
 }

@@ -257,6 +257,10 @@ struct zy_print *zy_print_take(int output, int input,
 /* Compares; true with the reason when what was imported must not be preloaded. */
 bool zy_print_differs(const struct zy_print *before, char *reason, size_t size);
 
+/* hazards.c: true with the reason when this process must not be forked: threads that stay (may fork
+ * to find out), children, timers, descriptors and shared memory that are not the zygote's own. */
+bool zy_hazards(char *reason, size_t size);
+
 /* warmup.c */
 int zy_warmup_base(struct wf_err *err); /* after boot: inputs and watches of the bare interpreter */
 /* In a forked candidate: imports what the request names. May fork again and return in a grandchild;

@@ -38,6 +38,8 @@ static int open_signals(struct wf_err *err) {
 }
 
 static int open_shared(struct wf_err *err) {
+    if (zy.shared != NULL) /* of the base zygote that this candidate was forked from */
+        munmap(zy.shared, sizeof *zy.shared);
     zy.shared = mmap(NULL, sizeof *zy.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
                      -1, 0);
     if (zy.shared == MAP_FAILED)
@@ -156,6 +158,12 @@ static int start_candidate(struct wf_err *err) {
     return zy_warmup_preload(err);
 }
 
+/* The last look before anything is forked for a program. */
+static int check_safe(struct wf_err *err) {
+    char reason[400];
+    return zy_hazards(reason, sizeof reason) ? wf_err_msg(err, "unsafe to fork: %s", reason) : 0;
+}
+
 static int open_routes(struct wf_err *err) {
     if (wf_rundir_path(request_variable, &zy.request, zy.rundir, err) < 0)
         return -1;
@@ -170,7 +178,7 @@ static PyObject *serve(PyObject *self, PyObject *const *args, Py_ssize_t nargs) 
     (void)self, (void)args, (void)nargs;
     struct wf_err err = { 0 };
     Py_LeaveRecursiveCall(); /* calling us took one level, which programs must have */
-    int failed = start_base(&err) < 0 || open_routes(&err) < 0;
+    int failed = start_base(&err) < 0 || check_safe(&err) < 0 || open_routes(&err) < 0;
     for (;;) {
         if (failed) {
             zy_tell(WF_FAILED, zy.failed_why ? zy.failed_why : 100, err.text);
@@ -178,7 +186,7 @@ static PyObject *serve(PyObject *self, PyObject *const *args, Py_ssize_t nargs) 
         }
         if (zy_loop())
             zy_worker_main(zy.slot);
-        failed = start_candidate(&err) < 0 || open_routes(&err) < 0;
+        failed = start_candidate(&err) < 0 || check_safe(&err) < 0 || open_routes(&err) < 0;
     }
 }
 
