@@ -75,8 +75,10 @@ bench: install ## measure, write bench/results, draw the picture and fill the RE
 	@$(PY) bench/run.py
 	@$(PY) tools/readme_table.py
 
-soak: install ## many runs, looking for leaks
+soak: install ## many runs, looking for leaks; then CPython's own test suite, whose results it keeps (hours)
 	@$(PY) tools/soak.py
+	@$(PY) tools/cpython_parity.py --again
+	@$(PY) tools/cpython_parity.py --report
 
 format: $(VENV)/.tools ## format the C and Python sources
 	@$(BIN)/clang-format -i $(c_files)
@@ -87,6 +89,7 @@ check: $(VENV)/.tools ## formatting, layers, lint, types
 	@$(PY) tools/check_layers.py
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
+	@$(PY) tools/cpython_parity.py --report --check
 	@$(if $(wildcard bench/results/*.jsonl),$(PY) tools/readme_table.py --check,:)
 	@echo "check: passed"
 

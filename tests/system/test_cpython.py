@@ -1,0 +1,127 @@
+"""A sample of CPython's own test suite: every test method comes out under warmpy as it does under python.
+
+The modules are those that look at the interpreter's life, at processes and at what is inherited, and are over in a few
+seconds. `tools/cpython_parity.py` runs all of them; docs/parity.md has the results.
+"""
+
+import os
+import sys
+import zlib
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+
+import cpython_parity  # noqa: E402
+import cpython_report  # noqa: E402
+import cpython_runs  # noqa: E402
+
+MODULES = """
+    test_asyncio.test_queues test_asyncio.test_protocols test_atexit test_builtin test_cmd_line_script
+    test_contextlib test_dynamic test_epoll test_exceptions test_fcntl test_fileio test_finalization
+    test_fork1 test_frame test_gc test_getopt test_hash test_import test_linecache test_locale test_module test_pkgutil
+    test_posix test_print test_pty test_random test_resource test_runpy test_select test_sys
+    test_sys_setprofile test_tempfile test_thread test_threading_local test_traceback test_tty test_types test_uuid
+    test_warnings test_zipimport
+""".split()
+
+
+@pytest.fixture(scope="module")
+def lanes(bin_dir):
+    """The lane of each interpreter that was asked for; all are closed, and found tidy, at the end."""
+    made = {}
+
+    def lane(python):
+        if python not in made:
+            made[python] = cpython_runs.Lane(bin_dir, python, limit=50)
+            made[python].prime()
+        return made[python]
+
+    yield lane
+    for lane in made.values():
+        lane.close()
+
+
+@pytest.fixture(scope="module")
+def suites(pytestconfig):
+    """The interpreters with a test suite, by version; one of them with --python-one."""
+    found = {version: path for version, path in cpython_parity.suites().items() if path in pytestconfig.pythons}
+    if not found:
+        pytest.skip("no interpreter has CPython's test package")
+    return dict([max(found.items())]) if pytestconfig.getoption("--python-one") else found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_outcomes_of_cpythons_own_tests_are_the_same(module, suites, lanes):
+    versions = sorted(suites)
+    version = versions[zlib.crc32(module.encode()) % len(versions)]
+    lane = lanes(suites[version])
+    result = lane.compare(f"test.{module}")
+    assert result.warm, f"no run was warm: {lane.user.explain()}"
+    assert result.methods > 0
+    causes = cpython_report.read_causes(cpython_report.TABLE)
+    strange = [entry for entry in result.differs if not cpython_report.find_cause(causes, version, entry)]
+    assert not strange, "\n".join(f"{e.test}: python {e.cold}, warmpy {e.warm}\n{e.text}" for e in strange)
+
+
+def test_outcomes_tell_every_ending_of_a_test(lanes, suites):
+    """What the recorder notes, on a module with one test for each ending; and a method that warmpy alone fails."""
+    version, python = max(suites.items())
+    lane = lanes(python)
+    lane.state.joinpath("endings.py").write_text(ENDINGS)
+    run = lane.run_once("endings", False, cpython_runs.Choice(), {"PYTHONPATH": str(lane.state)})
+    told = {test.rpartition(".")[2]: outcomes for test, outcomes in run.outcomes.items()}
+    assert told == {
+        "test_pass": ("pass",), "test_fail": ("fail AssertionError",), "test_error": ("error OSError",),
+        "test_skip": ("skip not today",), "test_xfail": ("xfail AssertionError",), "test_xpass": ("xpass",),
+        "test_sub": ("error ValueError (number=#)", "fail AssertionError (number=#)", "skip no #"),
+        "test_last": ("unfinished",), "(exit status)": ("exit 3",),
+    }
+
+
+def run_of(hung=False, **outcomes):
+    told = {test: (outcome,) for test, outcome in outcomes.items() if outcome}
+    return cpython_runs.Run(told, {}, 1.0, True, hung, "")
+
+
+def test_a_method_that_always_differs_is_told_from_one_that_varies():
+    result = cpython_runs.Comparison("m", "3")
+    cpython_runs.judge(result, [
+        (run_of(a="pass", b="pass", c="pass", d="pass", e="unfinished", f="skip x"),
+         run_of(a="pass", b="error OSError", c="error OSError", d="", e="unfinished", f="skip y")),
+        (run_of(b="pass", c="error OSError", d="pass", f="skip x"),
+         run_of(b="error OSError", c="error OSError", d="", f="skip y"))])
+    assert [entry.test for entry in result.differs] == ["b", "d", "f"]
+    assert [entry.warm for entry in result.differs] == [[["error OSError"]], [["missing"]], [["skip y"]]]
+    assert [entry.test for entry in result.unsteady] == ["c"]
+    assert (result.methods, result.same, result.unfinished) == (5, 1, 1)
+    assert result.outcomes == {"pass": 4, "skip": 1}
+
+
+def test_what_hangs_under_warmpy_alone_differs():
+    found = cpython_runs.differing(run_of(a="pass", b="pass"), run_of(hung=True, a="unfinished"))
+    assert sorted(found) == ["a", "b"]
+    assert cpython_runs.differing(run_of(hung=True, a="unfinished"), run_of(a="pass", b="pass")) == []
+
+
+ENDINGS = """
+import os, unittest
+class T(unittest.TestCase):
+    def test_pass(self): pass
+    def test_fail(self): self.fail()
+    def test_error(self): raise FileNotFoundError if 0 else OSError
+    def test_skip(self): self.skipTest("not today")
+    @unittest.expectedFailure
+    def test_xfail(self): self.fail()
+    @unittest.expectedFailure
+    def test_xpass(self): pass
+    def test_sub(self):
+        for number in range(4):
+            with self.subTest(number=number):
+                if number == 1: self.fail()
+                if number == 2: raise ValueError
+                if number == 3: self.skipTest("no 3")
+class Z(unittest.TestCase):
+    def test_last(self): os._exit(3)
+"""
