@@ -92,6 +92,7 @@ static void ask_for_zygote(struct client *c) {
 static _Noreturn void follow(struct client *c) {
     struct wf_run *run = &c->run;
     bool dead = false;
+    wf_run_spin(run); /* the end of a short program */
     while (!wf_run_check(run, dead)) {
         struct pollfd items[3] = { { .fd = run->replies.fd, .events = POLLIN },
                                    { .fd = run->pidfd, .events = POLLIN },

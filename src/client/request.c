@@ -3,89 +3,23 @@
 #include "base/dirent.h"
 #include "base/cleanup.h"
 #include "channel/channel.h"
+#include "client/bounds.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #define FIELDS_ROOM                                                                                \
     16384 /* all of a request but its strings: bounded by paths, names, descriptors and cpus */
-#define REAL_TIME(policy)                                                                          \
-    ((policy) == 1 || (policy) == 2 || (policy) == 6) /* FIFO, RR, DEADLINE                        \
-                                                       */
 #define TABLE_SMALL 64  /* size of a descriptor table that never held more */
 #define TABLE_LARGE 256 /* the same for children of bash, which keeps number 255 */
 #define TABLE_SELECT 1024
-#define RESET_ON_FORK 0x40000000
-
-struct kernel_sigaction { /* as rt_sigaction fills it in; only the first word matters here */
-    uint64_t handler, rest[7];
-};
-
-static int collect_limits(struct wf_request *r, struct wf_err *err) {
-    for (int i = 0; i < WF_LIMITS; i++)
-        if (syscall(SYS_prlimit64, 0, i, NULL, &r->limit[i]) < 0)
-            return wf_err_sys(err, "prlimit", NULL);
-    return 0;
-}
-
-/* Only ignored signals survive an exec; asking for each is several times cheaper than reading
- * /proc/self/status. */
-static int collect_ignored(struct wf_request *r, struct wf_err *err) {
-    struct kernel_sigaction action;
-    r->sig_ignored = 0;
-    for (int sig = 1; sig <= 64; sig++) {
-        if (sig == SIGKILL || sig == SIGSTOP)
-            continue;
-        if (syscall(SYS_rt_sigaction, sig, NULL, &action, 8) < 0)
-            return wf_err_sys(err, "rt_sigaction", NULL);
-        if (action.handler == (uint64_t)(uintptr_t)SIG_IGN)
-            r->sig_ignored |= 1ull << (sig - 1);
-    }
-    return 0;
-}
-
-static int collect_scheduling(struct wf_collected *c, struct wf_err *err) {
-    struct wf_request *r = &c->request;
-    long nice = syscall(SYS_getpriority, PRIO_PROCESS, 0),
-         sched = syscall(SYS_sched_getscheduler, 0);
-    long ioprio = syscall(SYS_ioprio_get, 1, 0); /* IOPRIO_WHO_PROCESS */
-    long cpus = syscall(SYS_sched_getaffinity, 0, sizeof c->cpus, c->cpus);
-    int policy = 0;
-    if (nice < 0 || sched < 0 || ioprio < 0 || cpus < 0)
-        return wf_err_sys(err,
-                          nice < 0     ? "getpriority"
-                          : sched < 0  ? "sched_getscheduler"
-                          : ioprio < 0 ? "ioprio_get"
-                                       : "sched_getaffinity",
-                          NULL);
-    r->nice = 20 - (int)nice; /* the kernel's own answer is never negative */
-    r->sched = (int32_t)sched;
-    r->ioprio = (int32_t)ioprio;
-    r->cpus = (struct wf_span){ c->cpus, (uint32_t)cpus };
-    if (REAL_TIME(sched & ~RESET_ON_FORK)) {
-        wf_err_msg(err, "a real-time scheduling class");
-        return 1;
-    }
-    if (syscall(SYS_get_mempolicy, &policy, NULL, 0, NULL, 0) == 0 && policy != 0) {
-        wf_err_msg(err, "a memory policy");
-        return 1;
-    }
-    if (prctl(PR_GET_SECCOMP, 0L, 0L, 0L, 0L) > 0) {
-        wf_err_msg(err, "a seccomp filter");
-        return 1;
-    }
-    return 0;
-}
 
 static bool inheritable(int fd) {
     int flags = fcntl(fd, F_GETFD);
@@ -281,11 +215,8 @@ static int collect(const struct wf_context *ctx, const struct wf_overrides *over
     int result;
     if ((result = over->fds != NULL ? collect_given_fds(c, over, err)
                                     : collect_own_fds(c, connection, err)) != 0 ||
-        (result = check_stdin(c, err)) != 0 || (result = collect_scheduling(c, err)) != 0 ||
-        (result = collect_limits(&c->request, err)) != 0 ||
-        (result = collect_ignored(&c->request, err)) != 0 ||
-        (result = collect_strings(ctx, c, err)) != 0 ||
-        (result = wf_place_add_namespaces(&c->request.place, connection, err)) != 0)
+        (result = check_stdin(c, err)) != 0 || (result = wf_bounds_check(err)) != 0 ||
+        (result = collect_strings(ctx, c, err)) != 0)
         return result;
     if (over->umask >= 0) {
         c->request.umask = (uint32_t)over->umask;
@@ -342,23 +273,32 @@ static void make_base(struct wf_request *r) {
     r->zygote.size = r->preload.size = r->init.size = 0;
 }
 
-int wf_request_send_run(int fd, const struct wf_context *ctx, struct wf_collected *c,
-                        bool with_preload, struct wf_err *err) {
+int wf_request_send_run(int fd, struct wf_collected *c, bool with_preload, struct wf_err *err) {
     uint8_t room[FIELDS_ROOM];
     struct wf_buf fields;
-    struct wf_request base;
-    const struct wf_request *r = &c->request;
-    if (!with_preload && memcmp(ctx->key, ctx->base_key, sizeof ctx->key) != 0) {
-        base = *r;
-        make_base(&base);
-        r = &base;
-    }
+    struct wf_request r = c->request;
+    if (!with_preload)
+        make_base(&r);
+    r.bounded = false;
     wf_buf_init_fixed(&fields, room, sizeof room);
-    if (!wf_encode_request(&fields, r))
+    if (!wf_encode_request(&fields, &r))
         return wf_err_msg(err, "request fields do not fit into %d bytes", FIELDS_ROOM);
     const struct iovec iov[2] = { { room, fields.size },
-                                  { (void *)r->strings.data, r->strings.size } };
+                                  { (void *)r.strings.data, r.strings.size } };
     return wf_channel_send(fd, WF_RUN, c->flags, iov, 2, c->fds, c->nfds, err);
+}
+
+int wf_request_bound(struct wf_collected *c, int connection, struct wf_err *err) {
+    return c->request.bounded ? 0 : wf_bounds_collect(&c->request, connection, c->cpus, err);
+}
+
+int wf_request_send_bounds(int fd, struct wf_collected *c, struct wf_err *err) {
+    uint8_t room[WF_BOUNDS_MAX];
+    struct wf_buf bounds;
+    wf_buf_init_fixed(&bounds, room, sizeof room);
+    wf_encode_bounds(&bounds, &c->request);
+    const struct iovec part = { room, bounds.size };
+    return wf_channel_send(fd, WF_BOUNDS, 0, &part, 1, NULL, 0, err);
 }
 
 int wf_request_send_warm(int fd, const struct wf_context *ctx, struct wf_collected *c,

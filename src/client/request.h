@@ -32,10 +32,10 @@ struct wf_overrides {
     bool stops;    /* this process wants signals when the program stops (WF_F_STOPS) */
 };
 
-/* Measures the calling process. `ctx` must have its key, and outlive `ret`. 1: it can only run
- * cold, `err` says why; -1: something could not be measured (cold as well). On anything but 0
- * nothing is owned. This takes about as long as a worker takes to wake up, so it is done between
- * connect and send: `connection` is the connection, which is not handed on, or -1. */
+/* Measures the calling process, all but the bounds. `ctx` must have its key, and outlive `ret`. 1:
+ * it can only run cold, `err` says why; -1: something could not be measured (cold as well). On
+ * anything but 0 nothing is owned. This takes about as long as a worker takes to wake up, so it is
+ * done between connect and send: `connection` is the connection, which is not handed on, or -1. */
 int wf_request_collect(const struct wf_context *ctx, const struct wf_overrides *over,
                        int connection, struct wf_collected *ret, struct wf_err *err);
 
@@ -43,11 +43,16 @@ int wf_request_collect(const struct wf_context *ctx, const struct wf_overrides *
 void wf_request_done(struct wf_collected *c);
 
 /* Sends it as WF_RUN with its descriptors; for the context itself, or its base. */
-int wf_request_send_run(int fd, const struct wf_context *ctx, struct wf_collected *c,
-                        bool with_preload, struct wf_err *err);
+int wf_request_send_run(int fd, struct wf_collected *c, bool with_preload, struct wf_err *err);
 
-/* Sends it as WF_WARM (no descriptors; `flags` 0 or WF_F_WAIT). `with_preload`: the context itself,
- * else its base. Options glued to -c or -m are cut apart, so that argv[1..options] are exactly the
- * interpreter's options. */
+/* Measures the bounds as well, unless that has been done. */
+int wf_request_bound(struct wf_collected *c, int connection, struct wf_err *err);
+
+/* Sends the bounds as WF_BOUNDS. */
+int wf_request_send_bounds(int fd, struct wf_collected *c, struct wf_err *err);
+
+/* Sends it as WF_WARM, with its bounds (no descriptors; `flags` 0 or WF_F_WAIT). `with_preload`:
+ * the context itself, else its base. Options glued to -c or -m are cut apart, so that
+ * argv[1..options] are exactly the interpreter's options. */
 int wf_request_send_warm(int fd, const struct wf_context *ctx, struct wf_collected *c,
                          bool with_preload, unsigned flags, struct wf_err *err);

@@ -7,8 +7,11 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define SPIN_US 200 /* longer than a worker takes to start, or a short program to end */
 
 /* What became of one attempt at one route. */
 enum attempt {
@@ -57,6 +60,27 @@ static enum attempt from_answer(struct wf_run *run, const struct wf_header *head
     return ATTEMPT_STARTED;
 }
 
+/* Whether two threads can run at once here: spinning on the only CPU would keep the worker off it.
+ */
+static bool many_cpus(const struct wf_request *r) {
+    unsigned count = 0;
+    for (uint32_t i = 0; i < r->cpus.size; i++)
+        count += (unsigned)__builtin_popcount(r->cpus.data[i]);
+    return count > 1;
+}
+
+bool wf_run_spin(const struct wf_run *run) {
+    long long until = run->spins ? wf_now_us() + SPIN_US : 0;
+    char byte;
+    while (run->spins && wf_now_us() < until) {
+        if (syscall(SYS_recvfrom, run->replies.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL) >=
+            0)
+            return true;
+        syscall(SYS_sched_yield);
+    }
+    return false;
+}
+
 static enum attempt await_answer(struct wf_run *run, struct wf_err *err) {
     struct wf_header header;
     const uint8_t *payload;
@@ -64,7 +88,7 @@ static enum attempt await_answer(struct wf_run *run, struct wf_err *err) {
     int left = WF_STARTED_TIMEOUT_MS;
     for (;;) {
         struct pollfd item = { .fd = run->replies.fd, .events = POLLIN };
-        int count = poll(&item, 1, left);
+        int count = wf_run_spin(run) ? 1 : poll(&item, 1, left);
         if (count == 0 || (count < 0 && errno != EINTR)) {
             wf_err_msg(err, "no answer from the worker in %d ms", WF_STARTED_TIMEOUT_MS);
             return ATTEMPT_BROKEN;
@@ -121,9 +145,10 @@ static enum attempt try_route(struct search *s, bool with_preload, struct wf_err
     /* A worker that refuses early closes before it has read everything; its reason is there to be
      * read all the same. */
     if (get_ready(s, fd, err) == 0 &&
-        (wf_request_send_run(fd, s->ctx, s->c, with_preload, err) == 0 || err->code == EPIPE ||
-         err->code == ECONNRESET))
-        result = await_answer(run, err);
+        ((wf_request_send_run(fd, s->c, with_preload, err) == 0 &&
+          wf_request_bound(s->c, fd, err) == 0 && wf_request_send_bounds(fd, s->c, err) == 0) ||
+         err->code == EPIPE || err->code == ECONNRESET))
+        run->spins = many_cpus(&s->c->request), result = await_answer(run, err);
     if (result != ATTEMPT_STARTED)
         wf_replies_done(&run->replies);
     return result;

@@ -156,7 +156,7 @@ int wf_start_warm(const char *rundir, const struct wf_context *ctx, struct wf_co
     int status;
     WF_AUTO_FD daemon = -1;
     struct wf_err connect_err;
-    if (wf_python_check_elf(ctx->python, err) < 0)
+    if (wf_python_check_elf(ctx->python, err) < 0 || wf_request_bound(c, -1, err) < 0)
         return -1;
     if (wf_start_connect(rundir, &daemon, &connect_err) == 0)
         return wf_request_send_warm(daemon, ctx, c, with_preload, 0, err);

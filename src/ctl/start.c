@@ -191,7 +191,8 @@ static int run(const struct wanted *w, const char *rundir, char **command) {
     struct wf_definition definition = { span(w->name), span(w->preload), span(w->init) };
     if (w->name && wc_definition_write(rundir, &definition, &err) < 0)
         return wc_fail(err.text);
-    if (wf_request_collect(&ctx, &own, -1, &collected, &err) != 0)
+    if (wf_request_collect(&ctx, &own, -1, &collected, &err) != 0 ||
+        wf_request_bound(&collected, -1, &err) < 0)
         return wc_fail(err.text);
     shown.started_us = wf_now_us();
     shown.tty = isatty(2);

@@ -123,6 +123,8 @@ static const char *handle(struct daemon *d, struct wd_conn *c, const struct wf_m
     case WF_WARM:
         if ((wrong = wf_decode_request(m->payload, m->header.size, &request)))
             return wrong;
+        if (!request.bounded)
+            return "a request without bounds";
         d->warms++;
         wd_warm(d, c, &request, m->header.flags & WF_F_WAIT);
         return NULL;

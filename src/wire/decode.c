@@ -91,8 +91,7 @@ static void take_place(struct in *in, struct wf_place *p) {
     for (int i = 0; i < 3; i++)
         p->gid[i] = take_u32(in);
     p->groups = take_u64(in);
-    for (int i = 0; i < WF_NS_COUNT; i++)
-        p->ns[i] = take_u64(in);
+    p->ns[WF_NS_MNT] = take_u64(in);
     p->root_dev = take_u64(in);
     p->root_ino = take_u64(in);
     for (int i = 0; i < 3; i++)
@@ -115,7 +114,7 @@ const char *wf_decode_header(const uint8_t data[WF_HEADER_SIZE], struct wf_heade
         return "not a warmfork message";
     if (h.version != WF_PROTOCOL)
         return "another protocol version";
-    if (h.type < WF_RUN || h.type > WF_GONE)
+    if (h.type < WF_RUN || h.type > WF_BOUNDS)
         return "unknown message type";
     if (h.flags & ~(WF_F_MEMFD | WF_F_WAIT | WF_F_STOPS))
         return "unknown flags";
@@ -129,19 +128,27 @@ const char *wf_decode_header(const uint8_t data[WF_HEADER_SIZE], struct wf_heade
     return NULL;
 }
 
-static void take_request(struct in *in, struct wf_request *r) {
-    take_bytes(in, r->key, WF_KEY_SIZE);
-    take_bytes(in, r->base_key, WF_KEY_SIZE);
-    take_place(in, &r->place);
+static void take_bounds(struct in *in, struct wf_request *r) {
+    for (int i = 0; i < WF_NS_COUNT; i++)
+        if (i != WF_NS_MNT)
+            r->place.ns[i] = take_u64(in);
     for (int i = 0; i < WF_LIMITS; i++) {
         r->limit[i].soft = take_u64(in);
         r->limit[i].hard = take_u64(in);
     }
     r->sig_ignored = take_u64(in);
-    r->sig_blocked = take_u64(in);
     r->nice = (int32_t)take_u32(in);
     r->sched = (int32_t)take_u32(in);
     r->ioprio = (int32_t)take_u32(in);
+    r->cpus = take_span(in, WF_MAX_CPUS_BYTES, "cpus is too long");
+    r->bounded = true;
+}
+
+static void take_request(struct in *in, struct wf_request *r) {
+    take_bytes(in, r->key, WF_KEY_SIZE);
+    take_bytes(in, r->base_key, WF_KEY_SIZE);
+    take_place(in, &r->place);
+    r->sig_blocked = take_u64(in);
     r->umask = take_u32(in);
     r->pid = take_u32(in);
     r->variant = take_u32(in);
@@ -152,11 +159,15 @@ static void take_request(struct in *in, struct wf_request *r) {
     r->options = take_u32(in);
     r->argc = take_u32(in);
     r->envc = take_u32(in);
+    uint32_t bounded = take_u32(in);
+    if (!in->wrong && bounded > 1)
+        in->wrong = "bounded is neither 0 nor 1";
+    if (bounded == 1)
+        take_bounds(in, r);
     r->python = take_span(in, MAX_PATH, "python is too long");
     r->zygote = take_span(in, MAX_NAME, "zygote is too long");
     r->preload = take_span(in, MAX_PRELOAD, "preload is too long");
     r->init = take_span(in, MAX_PATH, "init is too long");
-    r->cpus = take_span(in, WF_MAX_CPUS_BYTES, "cpus is too long");
     r->fdnums = take_span(in, WF_MAX_FDS * 4, "fdnums is too long");
     r->strings = take_span(in, WF_MAX_PAYLOAD, "strings is too long");
 }
@@ -226,11 +237,21 @@ static const char *check_request(const struct wf_request *r) {
 
 const char *wf_decode_request(const uint8_t *data, size_t size, struct wf_request *ret) {
     struct in in = in_init(data, size);
-    struct wf_request r;
+    struct wf_request r = { 0 };
     take_request(&in, &r);
     const char *wrong = finish(&in);
     if (!wrong)
         wrong = check_request(&r);
+    if (!wrong)
+        *ret = r;
+    return wrong;
+}
+
+const char *wf_decode_bounds(const uint8_t *data, size_t size, struct wf_request *ret) {
+    struct in in = in_init(data, size);
+    struct wf_request r = *ret;
+    take_bounds(&in, &r);
+    const char *wrong = finish(&in);
     if (!wrong)
         *ret = r;
     return wrong;

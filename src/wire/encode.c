@@ -14,8 +14,7 @@ static void add_place(struct wf_buf *out, const struct wf_place *p) {
     for (int i = 0; i < 3; i++)
         wf_buf_add_u32(out, p->gid[i]);
     wf_buf_add_u64(out, p->groups);
-    for (int i = 0; i < WF_NS_COUNT; i++)
-        wf_buf_add_u64(out, p->ns[i]);
+    wf_buf_add_u64(out, p->ns[WF_NS_MNT]);
     wf_buf_add_u64(out, p->root_dev);
     wf_buf_add_u64(out, p->root_ino);
     for (int i = 0; i < 3; i++)
@@ -34,19 +33,27 @@ bool wf_encode_header(struct wf_buf *out, const struct wf_header *h) {
     return !out->failed;
 }
 
-bool wf_encode_request(struct wf_buf *out, const struct wf_request *r) {
-    wf_buf_add(out, r->key, WF_KEY_SIZE);
-    wf_buf_add(out, r->base_key, WF_KEY_SIZE);
-    add_place(out, &r->place);
+bool wf_encode_bounds(struct wf_buf *out, const struct wf_request *r) {
+    for (int i = 0; i < WF_NS_COUNT; i++)
+        if (i != WF_NS_MNT)
+            wf_buf_add_u64(out, r->place.ns[i]);
     for (int i = 0; i < WF_LIMITS; i++) {
         wf_buf_add_u64(out, r->limit[i].soft);
         wf_buf_add_u64(out, r->limit[i].hard);
     }
     wf_buf_add_u64(out, r->sig_ignored);
-    wf_buf_add_u64(out, r->sig_blocked);
     wf_buf_add_u32(out, (uint32_t)r->nice);
     wf_buf_add_u32(out, (uint32_t)r->sched);
     wf_buf_add_u32(out, (uint32_t)r->ioprio);
+    add_span(out, r->cpus);
+    return !out->failed;
+}
+
+bool wf_encode_request(struct wf_buf *out, const struct wf_request *r) {
+    wf_buf_add(out, r->key, WF_KEY_SIZE);
+    wf_buf_add(out, r->base_key, WF_KEY_SIZE);
+    add_place(out, &r->place);
+    wf_buf_add_u64(out, r->sig_blocked);
     wf_buf_add_u32(out, r->umask);
     wf_buf_add_u32(out, r->pid);
     wf_buf_add_u32(out, r->variant);
@@ -57,11 +64,13 @@ bool wf_encode_request(struct wf_buf *out, const struct wf_request *r) {
     wf_buf_add_u32(out, r->options);
     wf_buf_add_u32(out, r->argc);
     wf_buf_add_u32(out, r->envc);
+    wf_buf_add_u32(out, r->bounded);
+    if (r->bounded)
+        wf_encode_bounds(out, r);
     add_span(out, r->python);
     add_span(out, r->zygote);
     add_span(out, r->preload);
     add_span(out, r->init);
-    add_span(out, r->cpus);
     add_span(out, r->fdnums);
     wf_buf_add_u32(out, r->strings.size); /* the bytes themselves follow from where they lie */
     return !out->failed;

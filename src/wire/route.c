@@ -28,6 +28,7 @@ int wf_request_nfds(enum wf_type type, const struct wf_request *r) {
     case WF_NOTE:
     case WF_STATS:
     case WF_GONE:
+    case WF_BOUNDS:
         return 0;
     }
     return -1;

@@ -18,7 +18,7 @@
 #include <sys/uio.h>
 
 #define WF_MAGIC 0x4b464d57u /* "WMFK" */
-#define WF_PROTOCOL 1
+#define WF_PROTOCOL 2
 #define WF_HEADER_SIZE 16
 #define WF_KEY_SIZE 16
 #define WF_MAX_FDS 250             /* kernel: SCM_MAX_FD is 253 */
@@ -27,10 +27,11 @@
 #define WF_MAX_TEXT (1u << 20)
 #define WF_LIMITS 16           /* RLIM_NLIMITS */
 #define WF_MAX_CPUS_BYTES 1024 /* affinity mask */
+#define WF_BOUNDS_MAX 2048     /* payload of WF_BOUNDS at most */
 
 /* Numbers are never reused. */
 enum wf_type {
-    WF_RUN = 1, /* client → worker: struct wf_request */
+    WF_RUN = 1, /* client → worker: struct wf_request, unbounded; WF_BOUNDS follows */
     /* client → daemon: struct wf_request; nobody waits (WF_F_WAIT: for WF_REPLY) */
     WF_WARM = 2,
     WF_STARTED = 3, /* worker → client: struct wf_started, 1 fd (pidfd of the worker); and candidate
@@ -57,6 +58,7 @@ enum wf_type {
     WF_STATS = 17,
     /* zygote → daemon: struct wf_text (reason); it has stopped serving by itself (stale, idle) */
     WF_GONE = 18,
+    WF_BOUNDS = 19, /* client → worker, right after WF_RUN: the bounds of struct wf_request */
 };
 
 /* WF_F_STOPS (WF_RUN): the client wants to be told when the program stops or goes on without its
@@ -115,9 +117,7 @@ struct wf_request {
     /* of the same context without preload and name; equal to key for these */
     uint8_t base_key[WF_KEY_SIZE];
     struct wf_place place;
-    struct wf_limit limit[WF_LIMITS];  /* index: RLIMIT_* of Linux's generic numbering */
-    uint64_t sig_ignored, sig_blocked; /* bit n-1: signal n */
-    int32_t nice, sched, ioprio;       /* getpriority, sched_getscheduler, ioprio_get */
+    uint64_t sig_blocked; /* bit n-1: signal n */
     uint32_t umask;
     uint32_t pid; /* the client's */
     /* WF_SPAWN: which variant of `key` to become, 0..WF_VARIANTS-1; else 0 */
@@ -130,12 +130,20 @@ struct wf_request {
     struct wf_span zygote;  /* $WARMFORK_ZYGOTE or "" */
     struct wf_span preload; /* modules, comma separated, or "" */
     struct wf_span init;    /* absolute path of the init section, or "" */
-    struct wf_span cpus;    /* sched_getaffinity mask, as the kernel returned it */
     /* u32 each: numbers of the inherited descriptors, in the order sent */
     struct wf_span fdnums;
     uint32_t argc, envc;
     /* argv then envp, each NUL-terminated; always the last field */
     struct wf_span strings;
+
+    /* The bounds: what the kernel holds the caller to. Measuring them takes as long as a worker
+     * needs to make ready, so WF_RUN comes without them and the worker gets them when it is. All 0
+     * while `bounded` is false, as are the namespaces in `place` but WF_NS_MNT. */
+    bool bounded;
+    struct wf_limit limit[WF_LIMITS]; /* index: RLIMIT_* of Linux's generic numbering */
+    uint64_t sig_ignored;             /* bit n-1: signal n */
+    int32_t nice, sched, ioprio;      /* getpriority, sched_getscheduler, ioprio_get */
+    struct wf_span cpus;              /* sched_getaffinity mask, as the kernel returned it */
 };
 /* Descriptors of WF_RUN, in order: those of 0, 1, 2 that are open; the working directory; the
  * inherited ones. WF_WARM and WF_SPAWN carry the same struct; WF_WARM no descriptor, WF_SPAWN the
@@ -189,6 +197,7 @@ bool wf_encode_header(struct wf_buf *out, const struct wf_header *h);
  * them from where they lie (argv and envp are contiguous on the initial stack). Payload size =
  * (what was appended) + strings.size. */
 bool wf_encode_request(struct wf_buf *out, const struct wf_request *r);
+bool wf_encode_bounds(struct wf_buf *out, const struct wf_request *r);
 bool wf_encode_started(struct wf_buf *out, const struct wf_started *m);
 bool wf_encode_exited(struct wf_buf *out, const struct wf_exited *m);
 bool wf_encode_text(struct wf_buf *out, const struct wf_text *m);
@@ -200,6 +209,9 @@ bool wf_encode_definition(struct wf_buf *out, const struct wf_definition *m);
  * They accept exactly what the encoders produce: trailing bytes are an error. */
 const char *wf_decode_header(const uint8_t data[WF_HEADER_SIZE], struct wf_header *ret);
 const char *wf_decode_request(const uint8_t *data, size_t size, struct wf_request *ret);
+
+/* Adds the bounds to a request that has none. */
+const char *wf_decode_bounds(const uint8_t *data, size_t size, struct wf_request *ret);
 const char *wf_decode_started(const uint8_t *data, size_t size, struct wf_started *ret);
 const char *wf_decode_exited(const uint8_t *data, size_t size, struct wf_exited *ret);
 const char *wf_decode_text(const uint8_t *data, size_t size, struct wf_text *ret);

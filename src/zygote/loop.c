@@ -266,6 +266,8 @@ int zy_adopt_request(struct wf_message *m, struct wf_err *err) {
         return wf_err_sys(err, "malloc", "a request");
     memcpy(data, m->payload, m->header.size);
     const char *wrong = wf_decode_request(data, m->header.size, &r);
+    if (wrong == NULL && !r.bounded)
+        wrong = "no bounds";
     if (wrong != NULL || m->nfds != 1) {
         free(data);
         return wf_err_msg(err, "WF_SPAWN: %s", wrong ? wrong : "descriptor count");

@@ -1,12 +1,15 @@
 /* Makes a worker the process that the caller would have had: named steps, in an order that matters.
  *
- * 1 descriptors   first, because everything below may open files of its own and must find the
- * numbers settled 2 directory     before path 0, which is relative to it 3 identity      umask,
- * limits, niceness, scheduling, affinity: RLIMIT_NOFILE after the dup2s of step 1 4 environment
- * before anything of Python that may read it 5 arguments     sys.argv, sys.orig_argv, sys.path[0]
- * 6 shadows       needs directory and path; the last step that may still say `unsuitable`
- * 7 streams       after the descriptors and the environment
- * 8 signals       last: from here on a signal means what it would mean to the program */
+ * 1 descriptors: first, because everything below may open files of its own and must find the
+ *   numbers settled
+ * 2 directory: before path 0, which is relative to it
+ * 3 environment: before anything of Python that may read it
+ * 4 arguments: sys.argv, sys.orig_argv, sys.path[0]
+ * 5 shadows: needs directory and path
+ * 6 streams: after the descriptors and the environment
+ * Then the bounds, which the client measures during all that:
+ * 7 identity: umask, limits, niceness, scheduling, affinity; RLIMIT_NOFILE after step 1's dup2s
+ * 8 signals: last; from here on a signal means what it would mean to the program */
 #include "zygote/zygote.h"
 #include "base/io.h"
 #include "zygote/python.h"
@@ -335,8 +338,6 @@ unsigned zy_setup(struct zy_job *job, struct wf_err *err) {
     char name[256];
     if (step_descriptors(job, err) < 0)
         return WF_WHY_SETUP;
-    if (!job->rehearsal && step_identity(job, err) < 0)
-        return WF_WHY_SETUP;
     if (zy_setup_environment(job, err) < 0 || step_arguments(job, err) < 0 ||
         step_path(job, err) < 0 || step_noted_directory(err) < 0)
         return WF_WHY_SETUP;
@@ -345,9 +346,13 @@ unsigned zy_setup(struct zy_job *job, struct wf_err *err) {
         return wf_err_msg(err, "%s/%s hides a preloaded module", job->path0, name), WF_WHY_SHADOW;
     if (zy_stdio_take(job) < 0)
         return python_error(err, "sys.stdout"), WF_WHY_SETUP;
-    if (step_signals(job, err) < 0)
-        return WF_WHY_SETUP;
     return 0;
+}
+
+unsigned zy_setup_bounds(struct zy_job *job, struct wf_err *err) {
+    if (!job->rehearsal && step_identity(job, err) < 0)
+        return WF_WHY_SETUP;
+    return step_signals(job, err) < 0 ? WF_WHY_SETUP : 0;
 }
 
 void zy_forget_path(const struct zy_job *job) {

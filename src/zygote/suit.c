@@ -1,5 +1,4 @@
-/* Does a request suit this zygote? Nothing is touched here, so that another route can still be
- * tried. */
+/* Does a request suit this zygote? Nothing is touched here. */
 #include "zygote/zygote.h"
 #include "zygote/python.h"
 
@@ -69,15 +68,10 @@ unsigned zy_suits(struct zy_job *job, struct wf_err *err) {
     const char *name;
     if (memcmp(r->key, zy.key, WF_KEY_SIZE) != 0)
         return wf_err_msg(err, "another context key"), WF_WHY_KEY;
-    if (memcmp(&r->place, &zy.place, sizeof zy.place) != 0)
-        return wf_err_msg(err, "other ids, namespaces, root or capabilities"), WF_WHY_PLACE;
     if (zy_watch_dirty())
         return wf_err_msg(err, "a watched directory has changed"), WF_WHY_STALE;
     if (!zy_inputs_match(r, &name))
         return wf_err_msg(err, "environment: %s differs", name), WF_WHY_INPUTS;
-    unsigned why = suits_limits(r, err);
-    if (why != 0)
-        return why;
     unsigned stdio_fds = 0;
     for (unsigned i = 0; i < 3; i++) {
         if (!((r->stdio >> i) & 1))
@@ -87,6 +81,12 @@ unsigned zy_suits(struct zy_job *job, struct wf_err *err) {
             return wf_err_msg(err, "descriptor %u is a directory or unreadable", i), WF_WHY_PROGRAM;
     }
     return suits_program(job, err);
+}
+
+unsigned zy_suits_bounds(const struct wf_request *r, struct wf_err *err) {
+    if (memcmp(&r->place, &zy.place, sizeof zy.place) != 0)
+        return wf_err_msg(err, "other ids, namespaces, root or capabilities"), WF_WHY_PLACE;
+    return suits_limits(r, err);
 }
 
 /* The name that an import would look for when it meets directory entry `name`: up to the first dot.

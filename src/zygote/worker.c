@@ -32,7 +32,8 @@ static uint8_t
     storage[WF_INLINE_MAX + 4096]; /* the request; argv and environ stay in it for life */
 static const char *argv_storage[POINTERS];
 static char *envp_storage[POINTERS];
-static struct wf_message message;
+static uint8_t bounds_storage[WF_BOUNDS_MAX];
+static struct wf_message message, bounds;
 static struct zy_job job;
 static int child_hook_connection = -1; /* what a child of the program must close, -1: nothing */
 
@@ -148,6 +149,21 @@ static const char *decode(struct zy_job *j, const struct wf_message *m) {
     return wrong;
 }
 
+static unsigned become_bounded(struct zy_job *j, int connection, struct wf_err *err) {
+    if (!j->request.bounded) {
+        if (wf_channel_receive(connection, &bounds, bounds_storage, sizeof bounds_storage,
+                               RECEIVE_MS, err) <= 0)
+            _exit(0); /* the client has gone, or runs the program itself */
+        const char *wrong = bounds.header.type != WF_BOUNDS || bounds.nfds > 0
+                                ? "not the bounds"
+                                : wf_decode_bounds(bounds.payload, bounds.header.size, &j->request);
+        if (wrong != NULL)
+            return wf_err_msg(err, "bad request: %s", wrong), WF_WHY_SETUP;
+    }
+    unsigned why = j->rehearsal ? 0 : zy_suits_bounds(&j->request, err);
+    return why != 0 ? why : zy_setup_bounds(j, err);
+}
+
 /* What a program must not find open: lies together (gather_fds), so that one call closes it. */
 static void close_zygote_fds(void) {
     syscall(SYS_close_range, zy.listen, zy.watch, 0);
@@ -183,6 +199,8 @@ static void serve(int connection) {
           0); /* from here on the program's life is its client's, not the zygote's */
     close_zygote_fds();
     why = zy_setup(&job, &err);
+    if (why == 0)
+        why = become_bounded(&job, job.connection, &err);
     if (why != 0) { /* this process is half somebody else's now */
         say_unsuitable(job.connection, why, &err);
         _exit(0);
@@ -302,24 +320,28 @@ static void dev_null(int *ret) { *ret = open("/dev/null", O_RDWR | O_CLOEXEC); }
 void zy_rehearse(void) {
     int pair[2], fds[4];
     struct wf_err err;
-    struct wf_buf head;
+    struct wf_buf head, tail;
     struct wf_request r = zy.request;
     r.stdio = 7;
     r.sig_ignored = 0;
     r.fdnums.size = 0;
+    r.bounded = false;
     wf_buf_init_fixed(&head, storage + sizeof storage / 2, sizeof storage / 2);
+    wf_buf_init_fixed(&tail, bounds_storage, sizeof bounds_storage);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ||
-        !wf_encode_request(&head, &r))
+        !wf_encode_request(&head, &r) || !wf_encode_bounds(&tail, &r))
         _exit(6);
     for (int i = 0; i < 3; i++)
         dev_null(&fds[i]);
     fds[3] = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     struct iovec iov[2] = { { head.data, head.size },
                             { (void *)(uintptr_t)r.strings.data, r.strings.size } };
+    struct iovec rest = { tail.data, tail.size };
     job = (struct zy_job){ .connection = -1, .pidfd = -1, .rehearsal = true, .owner = zy.own_pid };
     if (r.strings.size >
             WF_INLINE_MAX / 2 || /* a huge one: its memfd would not be what a run uses */
         wf_channel_send(pair[0], WF_RUN, 0, iov, 2, fds, 4, &err) < 0 ||
+        wf_channel_send(pair[0], WF_BOUNDS, 0, &rest, 1, NULL, 0, &err) < 0 ||
         wf_channel_receive(pair[1], &message, storage, sizeof storage, RECEIVE_MS, &err) <= 0 ||
         decode(&job, &message) != NULL) {
         close(pair[0]), close(pair[1]);
@@ -333,7 +355,7 @@ void zy_rehearse(void) {
     job.text = "print('')";
     for (int i = 0; i < 3; i++)
         zy_stdio_measure(job.fds[i], &job.kinds[i]);
-    if (zy_setup(&job, &err) != 0)
+    if (zy_setup(&job, &err) != 0 || become_bounded(&job, pair[1], &err) != 0)
         _exit(7);
     zy_run(&job);
     char script[600];

@@ -172,8 +172,11 @@ uint64_t zy_own_start_time(void); /* field 22 of /proc/self/stat */
 
 /* suit.c: 0, or an enum wf_reason with text. Touches nothing. */
 unsigned zy_suits(struct zy_job *job, struct wf_err *err);
-/* setup.c: makes this process the caller's. 0, or an enum wf_reason with text. */
+unsigned zy_suits_bounds(const struct wf_request *r, struct wf_err *err); /* once it is bounded */
+/* setup.c: makes this process the caller's; the second half, when the request is bounded, what the
+ * caller is held to. 0, or an enum wf_reason with text. */
 unsigned zy_setup(struct zy_job *job, struct wf_err *err);
+unsigned zy_setup_bounds(struct zy_job *job, struct wf_err *err);
 void zy_setup_measure_mm(void); /* at start */
 /* The step for the environment alone: C's environ is job->envp then, and os.environ the same. */
 int zy_setup_environment(struct zy_job *job, struct wf_err *err);

@@ -94,6 +94,7 @@ static void save_streams(void) {
         { "exited", WF_EXITED, CODEC_EXITED, 3, 0, 1 },
         { "ready", WF_READY, CODEC_READY, 1, 0, 2 },
         { "stats", WF_STATS, CODEC_STATS, 1, 0, 1 },
+        { "bounds", WF_BOUNDS, CODEC_BOUNDS, 1, 0, 2 },
         { "spawn", WF_SPAWN, CODEC_REQUEST, 2, 1, 2 },
     };
     WF_AUTO_BUF all;

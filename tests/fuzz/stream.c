@@ -94,6 +94,8 @@ static enum codec codec_of(unsigned type) {
         return CODEC_READY;
     case WF_STATS:
         return CODEC_STATS;
+    case WF_BOUNDS:
+        return CODEC_BOUNDS;
     default:
         return CODEC_TEXT;
     }

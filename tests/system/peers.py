@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 
-MAGIC, VERSION, HEADER = 0x4B464D57, 1, struct.Struct("<IHHIHH")
+MAGIC, VERSION, HEADER = 0x4B464D57, 2, struct.Struct("<IHHIHH")
 RUN, WARM, STARTED, UNSUITABLE, EXITED, STATUS, STOP, REPLY, SPAWN, READY = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 RETIRE, ASK, ANSWER, ADOPT = 12, 13, 14, 15
 F_MEMFD, F_WAIT = 1, 2
@@ -55,24 +55,27 @@ def receive(sock, size=1 << 20):
     return data, count
 
 
+def receive_raw(sock):
+    """One whole message as (its bytes, number of descriptors); b"" at the end."""
+    data, nfds = receive(sock, HEADER.size)
+    size = HEADER.size
+    while data:
+        if len(data) == HEADER.size:
+            _, _, _, payload, _, flags = HEADER.unpack(data)
+            size += 0 if flags & F_MEMFD else payload
+        if len(data) == size:
+            break
+        more = sock.recv(size - len(data))
+        if not more:
+            return b"", 0
+        data += more
+    return data, nfds
+
+
 def receive_message(sock):
     """One whole message as (type, payload, nfds), or None at the end."""
-    data, nfds = receive(sock, HEADER.size)
-    while 0 < len(data) < HEADER.size:
-        more = sock.recv(HEADER.size - len(data))
-        if not more:
-            return None
-        data += more
-    if not data:
-        return None
-    _, _, type, size, _, flags = HEADER.unpack(data)
-    payload = b""
-    while not flags & F_MEMFD and len(payload) < size:
-        more = sock.recv(size - len(payload))
-        if not more:
-            return None
-        payload += more
-    return type, payload, nfds
+    data, nfds = receive_raw(sock)
+    return (HEADER.unpack(data[:HEADER.size])[2], data[HEADER.size:], nfds) if data else None
 
 
 class Listener:

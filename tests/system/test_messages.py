@@ -20,7 +20,8 @@ def routes(warm, suffix=".0"):
 
 
 def capture(warm, kind):
-    """The bytes of a real WF_RUN ("run") or WF_WARM ("warm") and the number of its descriptors."""
+    """The bytes of a real WF_RUN ("run"), the WF_BOUNDS after it ("bounds") or WF_WARM ("warm"), and the number of its
+    descriptors."""
     warm.ready()
     path = routes(warm)[0]
     assert warm.ctl("stop").status == 0
@@ -28,17 +29,17 @@ def capture(warm, kind):
 
     def take(connection):
         connection.settimeout(5)
-        data, nfds = peers.receive(connection)
-        got.append((data, nfds))
+        for _ in range(2 if kind == "bounds" else 1):
+            got.append(peers.receive_raw(connection))
         connection.close()
 
-    name = path if kind == "run" else f"{warm.rundir}/daemon.sock"
+    name = f"{warm.rundir}/daemon.sock" if kind == "warm" else path
     with peers.Listener(name, take):
         result = warm.run(["-c", "print(1)"])
         assert result.out == b"1\n"
     whole = [each for each in got if len(each[0]) > peers.HEADER.size]
     assert whole, got
-    data, nfds = whole[0]
+    data, nfds = whole[1 if kind == "bounds" else 0]
     assert peers.HEADER.unpack(data[:16])[3] == len(data) - 16
     return data, nfds
 
@@ -62,9 +63,10 @@ def broken_messages(data, nfds):
     yield "one byte more", reheader(data + b"x", size=size + 1), nfds
     yield "wrong magic", reheader(data, magic=0x12345678), nfds
     yield "version 0", reheader(data, version=0), nfds
-    yield "version 2", reheader(data, version=2), nfds
+    yield "version 1", reheader(data, version=1), nfds
+    yield "version 3", reheader(data, version=3), nfds
     yield "version 65535", reheader(data, version=65535), nfds
-    for type in (0, 3, 4, 5, 8, 9, 10, 11, 14, 16, 19, 255, 65535):
+    for type in (0, 3, 4, 5, 8, 9, 10, 11, 14, 16, 19, 20, 255, 65535):
         yield f"type {type}", reheader(data, type=type), nfds
     for wrong in (size - 1, size + 100, 96 << 10, (96 << 10) + 1, 16 << 20, (16 << 20) + 1, 1 << 31, (1 << 32) - 1, 0):
         yield f"size {wrong}", reheader(data, size=wrong), nfds
@@ -153,6 +155,43 @@ def test_run_socket(warm):
         for i in range(5):
             result = warm.run(["-c", f"print({i})"])
             assert (result.out, result.err, result.status) == (b"%d\n" % i, b"", 0)
+    assert warm.zygotes() == zygotes
+    warm.ready()
+
+
+def test_bounds(warm):
+    """The second half of a request may be wrong as well, or not come: that costs a standby, and nobody anything else."""
+    data, nfds = capture(warm, "run")
+    warm.ready()
+    bounds, none = capture(warm, "bounds")
+    assert none == 0
+    warm.ready()
+    zygotes = warm.zygotes()
+    null, root = os.open("/dev/null", os.O_RDWR), os.open("/", os.O_PATH)
+    held = []
+    try:
+        harmless = ("two at once", "flags 0x2", "flags 0x4")
+        wrong = [each for each in broken_messages(bounds, 0) if each[0] not in harmless]
+        for what, bytes_, count in wrong[:: 3]:
+            sock = peers.connect(routes(warm)[0])
+            sock.settimeout(10)
+            peers.send(sock, data, ([null] * 3 + [root])[:nfds])
+            if bytes_:
+                peers.send(sock, bytes_, [null] * count)
+            if len(held) < 3:
+                held.append(sock)
+                continue
+            sock.shutdown(socket.SHUT_WR)
+            answer = peers.receive_message(sock)
+            assert answer is None or answer[0] == peers.UNSUITABLE, what
+            sock.close()
+            result = warm.run(["-c", "print(7)"])
+            assert (result.out, result.err, result.status) == (b"7\n", b"", 0), what
+    finally:
+        for sock in held:
+            sock.close()
+        os.close(null)
+        os.close(root)
     assert warm.zygotes() == zygotes
     warm.ready()
 

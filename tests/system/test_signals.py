@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 
 import procs
 import pytest
@@ -53,6 +54,8 @@ def test_unhandled(warm, number):
         process = start(["-c", program])
         assert readable(process.stdout.fileno(), 30)
         pid = int(process.line())
+        while procs.stat(pid)[1] != "S":  # asleep: the traceback names that line
+            time.sleep(0.001)
         process.send(number)
         result = process.finish()
         assert procs.wait_gone([pid], 10) == []

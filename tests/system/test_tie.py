@@ -16,6 +16,8 @@ def test_late_event_of_the_request(warm):
     """The kernel signals that data has come after it can be read; a sender that is held up in between must not kill
     the program. A byte sent while WF_STARTED is still unread stands for that event."""
     data, nfds = capture(warm, "run")
+    warm.ready()
+    bounds, _ = capture(warm, "bounds")
     assert nfds == 4, "0, 1, 2 and the directory"
     warm.ready()
     read, write = os.pipe()
@@ -23,6 +25,7 @@ def test_late_event_of_the_request(warm):
     try:
         with peers.connect(routes(warm)[0]) as sock:
             peers.send(sock, data, [null, write, null, root])
+            peers.send(sock, bounds)
             os.close(write)
             assert select.select([sock], [], [], 10)[0], "no answer"
             sock.send(b"x")

@@ -12,6 +12,7 @@ static const char *const names[CODEC_COUNT] = {
     [CODEC_STARTED] = "started", [CODEC_EXITED] = "exited",
     [CODEC_TEXT] = "text",       [CODEC_READY] = "ready",
     [CODEC_STATS] = "stats",     [CODEC_DEFINITION] = "definition",
+    [CODEC_BOUNDS] = "bounds",
 };
 
 const char *codec_name(enum codec codec) { return names[codec]; }
@@ -63,6 +64,15 @@ static const char *request_again(const uint8_t *data, size_t size, struct wf_buf
     return NULL;
 }
 
+static const char *bounds_again(const uint8_t *data, size_t size, struct wf_buf *out) {
+    struct wf_request r = { 0 };
+    const char *wrong = wf_decode_bounds(data, size, &r);
+    promise(r.bounded == !wrong);
+    if (!wrong && out)
+        wf_encode_bounds(out, &r);
+    return wrong;
+}
+
 static const char *header_again(const uint8_t *data, size_t size, struct wf_buf *out) {
     struct wf_header h;
     if (size != WF_HEADER_SIZE)
@@ -91,6 +101,8 @@ const char *codec_again(enum codec codec, const uint8_t *data, size_t size, stru
         AGAIN(wf_stats, wf_decode_stats, wf_encode_stats)
     case CODEC_DEFINITION:
         AGAIN(wf_definition, wf_decode_definition, wf_encode_definition)
+    case CODEC_BOUNDS:
+        return bounds_again(data, size, out);
     case CODEC_COUNT:
         break;
     }
@@ -100,7 +112,7 @@ const char *codec_again(enum codec codec, const uint8_t *data, size_t size, stru
 static const struct wf_header headers[] = {
     { WF_MAGIC, WF_PROTOCOL, WF_RUN, 1234, 5, 0 },
     { WF_MAGIC, WF_PROTOCOL, WF_WARM, WF_MAX_PAYLOAD, WF_MAX_FDS + 1, WF_F_MEMFD | WF_F_WAIT },
-    { WF_MAGIC, WF_PROTOCOL, WF_GONE, WF_INLINE_MAX, WF_MAX_FDS, 0 },
+    { WF_MAGIC, WF_PROTOCOL, WF_BOUNDS, WF_INLINE_MAX, WF_MAX_FDS, 0 },
     { WF_MAGIC, WF_PROTOCOL, WF_ADOPT, 0, 0, 0 },
 };
 static const struct wf_started starteds[] = { { 1, 0 }, { 0x7fffffff, UINT64_MAX } };
@@ -143,6 +155,7 @@ static const struct wf_request requests[] = {
                  .caps = { 31, 32, 33 },
                  .no_new_privs = 1,
                  .personality = 0x40000 },
+      .bounded = true,
       .limit = { { 8 << 20, UINT64_MAX }, [7] = { 1024, 4096 }, [15] = { 1, 2 } },
       .sig_ignored = 1 << 12,
       .sig_blocked = 1u << 31,
@@ -177,6 +190,7 @@ static const struct wf_request requests[] = {
       .python = SPAN("/p"),
       .strings = SPAN("warmpy\0s.py\0--flag\0HOME=/\0") },
     { .key = KEY,
+      .bounded = true,
       .mode = WF_MODE_MODULE,
       .target = 1,
       .target_offset = 5,
@@ -207,6 +221,8 @@ bool codec_sample(enum codec codec, unsigned n, struct wf_buf *out) {
         return n < COUNT(stats) && wf_encode_stats(out, &stats[n]);
     case CODEC_DEFINITION:
         return n < COUNT(definitions) && wf_encode_definition(out, &definitions[n]);
+    case CODEC_BOUNDS:
+        return n < COUNT(requests) && wf_encode_bounds(out, &requests[n]);
     case CODEC_COUNT:
         break;
     }

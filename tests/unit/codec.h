@@ -12,6 +12,7 @@ enum codec {
     CODEC_READY,
     CODEC_STATS,
     CODEC_DEFINITION,
+    CODEC_BOUNDS,
     CODEC_COUNT
 };
 

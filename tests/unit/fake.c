@@ -138,6 +138,16 @@ static void send_unsuitable(int fd, int reason) {
     CHECK(wf_channel_send(fd, WF_UNSUITABLE, 0, &part, 1, NULL, 0, NULL) == 0);
 }
 
+static void receive_bounds(int fd, struct wf_request *r) {
+    static uint8_t storage[WF_BOUNDS_MAX];
+    static struct wf_message message;
+    CHECK(!r->bounded && r->place.ns[WF_NS_USER] == 0);
+    CHECK(wf_channel_receive(fd, &message, storage, sizeof storage, 5000, NULL) == 1);
+    CHECK_NUMBER(message.header.type, WF_BOUNDS);
+    CHECK(wf_decode_bounds(message.payload, message.header.size, r) == NULL);
+    CHECK(r->bounded && r->cpus.size > 0 && r->place.ns[WF_NS_USER] != 0);
+}
+
 static int serve(int fd, const struct wf_message *message, enum fake_way way, int value,
                  fake_program *program) {
     struct wf_request request;
@@ -155,6 +165,7 @@ static int serve(int fd, const struct wf_message *message, enum fake_way way, in
         send_unsuitable(fd, value);
         return 0;
     }
+    receive_bounds(fd, &request);
     send_started(fd);
     if (program != NULL)
         value = program(message, &request, fd);

@@ -145,37 +145,40 @@ TEST(bytes_lie_where_the_specification_says) {
         size_t at, size;
         const char *bytes;
     } fields[] = {
-        { 0, 3, "\0\1\2" },           /* key */
-        { 16, 3, "\11\10\7" },        /* base_key */
-        { 32, 8, "\1\0\0\0\2\0\0" },  /* uid */
-        { 44, 4, "\4\0\0" },          /* gid */
-        { 56, 8, "\7\0\0\0\0\0\0" },  /* groups */
-        { 64, 8, "\13\0\0\0\0\0\0" }, /* ns */
-        { 120, 8, "\22\0\0\0\0\0\0" },
-        { 128, 1, "\25" },              /* root_dev */
-        { 136, 1, "\26" },              /* root_ino */
-        { 144, 1, "\37" },              /* caps */
-        { 168, 4, "\1\0\0" },           /* no_new_privs */
-        { 172, 4, "\0\0\4" },           /* personality */
-        { 176, 4, "\0\0\200" },         /* limit[0].soft */
-        { 184, 2, "\xff\xff" },         /* limit[0].hard */
-        { 416, 1, "\1" },               /* limit[15].soft */
-        { 432, 2, "\0\20" },            /* sig_ignored */
-        { 440, 4, "\0\0\0\200" },       /* sig_blocked */
-        { 448, 4, "\xec\xff\xff\xff" }, /* nice */
-        { 452, 1, "\3" },               /* sched */
-        { 456, 2, "\xff\xff" },         /* ioprio */
-        { 460, 1, "\27" },              /* umask */
-        { 464, 2, "\xe1\20" },          /* pid */
-        { 468, 1, "\3" },               /* variant */
-        { 472, 1, "\5" },               /* stdio */
-        { 476, 1, "\2" },               /* mode */
-        { 480, 1, "\2" },               /* target */
-        { 484, 1, "\2" },               /* target_offset */
-        { 488, 1, "\1" },               /* options */
-        { 492, 1, "\4" },               /* argc */
-        { 496, 1, "\3" },               /* envc */
-        { 500, 6, "\15\0\0\0/v" },      /* python */
+        { 0, 3, "\0\1\2" },             /* key */
+        { 16, 3, "\11\10\7" },          /* base_key */
+        { 32, 8, "\1\0\0\0\2\0\0" },    /* uid */
+        { 44, 4, "\4\0\0" },            /* gid */
+        { 56, 8, "\7\0\0\0\0\0\0" },    /* groups */
+        { 64, 8, "\13\0\0\0\0\0\0" },   /* mount namespace */
+        { 72, 1, "\25" },               /* root_dev */
+        { 80, 1, "\26" },               /* root_ino */
+        { 88, 1, "\37" },               /* caps */
+        { 112, 4, "\1\0\0" },           /* no_new_privs */
+        { 116, 4, "\0\0\4" },           /* personality */
+        { 120, 4, "\0\0\0\200" },       /* sig_blocked */
+        { 128, 1, "\27" },              /* umask */
+        { 132, 2, "\xe1\20" },          /* pid */
+        { 136, 1, "\3" },               /* variant */
+        { 140, 1, "\5" },               /* stdio */
+        { 144, 1, "\2" },               /* mode */
+        { 148, 1, "\2" },               /* target */
+        { 152, 1, "\2" },               /* target_offset */
+        { 156, 1, "\1" },               /* options */
+        { 160, 1, "\4" },               /* argc */
+        { 164, 1, "\3" },               /* envc */
+        { 168, 4, "\1\0\0" },           /* bounded */
+        { 172, 1, "\14" },              /* pid namespace */
+        { 220, 8, "\22\0\0\0\0\0\0" },  /* time namespace */
+        { 228, 4, "\0\0\200" },         /* limit[0].soft */
+        { 236, 2, "\xff\xff" },         /* limit[0].hard */
+        { 468, 1, "\1" },               /* limit[15].soft */
+        { 484, 2, "\0\20" },            /* sig_ignored */
+        { 492, 4, "\xec\xff\xff\xff" }, /* nice */
+        { 496, 1, "\3" },               /* sched */
+        { 500, 2, "\xff\xff" },         /* ioprio */
+        { 504, 5, "\10\0\0\0\3" },      /* cpus */
+        { 516, 6, "\15\0\0\0/v" },      /* python */
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
         if (memcmp(storage + fields[i].at, fields[i].bytes, fields[i].size) != 0)
@@ -238,7 +241,7 @@ TEST(a_request_with_odd_spans_is_refused) {
     REFUSE("init is not an absolute path", r.init = SPAN("init.py"));
     REFUSE("init is not an absolute path", r.init = SPAN("/\0"));
     REFUSE("init is too long", r.init.size = 4096, r.init.data = big);
-    REFUSE("cpus is too long", r.cpus.size = 1025, r.cpus.data = big);
+    REFUSE("cpus is too long", r.bounded = true, r.cpus.size = 1025, r.cpus.data = big);
     REFUSE("fdnums is not a list of numbers", r.fdnums = SPAN("\3\0\0"));
     REFUSE("fdnums holds a number that cannot be inherited", r.fdnums = SPAN("\2\0\0\0"));
     REFUSE("fdnums holds a number that cannot be inherited", r.fdnums = SPAN("\3\0\0\200"));
@@ -291,7 +294,7 @@ TEST(descriptor_counts_and_names) {
     CHECK_NUMBER(wf_request_nfds(WF_SPAWN, sample_request(1)), 1);
     CHECK_NUMBER(wf_request_nfds(WF_STARTED, NULL), 1);
     CHECK_NUMBER(wf_request_nfds(WF_GONE, NULL), 0);
-    CHECK_NUMBER(wf_request_nfds((enum wf_type)(WF_GONE + 1), NULL), -1);
+    CHECK_NUMBER(wf_request_nfds((enum wf_type)(WF_BOUNDS + 1), NULL), -1);
     CHECK_NUMBER(wf_request_nfds((enum wf_type)0, NULL), -1);
     char name[48];
     wf_route_name(sample_request(0)->key, 3, true, name);

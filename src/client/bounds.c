@@ -1,0 +1,98 @@
+#include "client/bounds.h"
+
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define RESET_ON_FORK 0x40000000
+#define LIMIT_DATA 2 /* RLIMIT_*: generic numbering */
+#define LIMIT_AS 9
+#define NO_LIMIT UINT64_MAX
+
+struct kernel_sigaction { /* as rt_sigaction fills it in; only the first word matters here */
+    uint64_t handler, rest[7];
+};
+
+static bool is_real_time(long policy) {
+    policy &= ~RESET_ON_FORK;
+    return policy == 1 || policy == 2 || policy == 6; /* FIFO, RR, DEADLINE */
+}
+
+static int get_limit(int which, struct wf_limit *ret, struct wf_err *err) {
+    if (syscall(SYS_prlimit64, 0, which, NULL, ret) < 0)
+        return wf_err_sys(err, "prlimit", NULL);
+    return 0;
+}
+
+int wf_bounds_check(struct wf_err *err) {
+    struct wf_limit space, data;
+    int policy = 0;
+    long sched = syscall(SYS_sched_getscheduler, 0);
+    if (sched < 0)
+        return wf_err_sys(err, "sched_getscheduler", NULL);
+    if (get_limit(LIMIT_AS, &space, err) < 0 || get_limit(LIMIT_DATA, &data, err) < 0)
+        return -1;
+    const char *why = NULL;
+    if (is_real_time(sched))
+        why = "a real-time scheduling class";
+    else if (space.soft != NO_LIMIT || data.soft != NO_LIMIT)
+        why = "the address space is limited"; /* and what is preloaded takes room of it */
+    else if (syscall(SYS_get_mempolicy, &policy, NULL, 0, NULL, 0) == 0 && policy != 0)
+        why = "a memory policy";
+    else if (prctl(PR_GET_SECCOMP, 0L, 0L, 0L, 0L) > 0)
+        why = "a seccomp filter";
+    if (why != NULL)
+        wf_err_msg(err, "%s", why);
+    return why != NULL;
+}
+
+/* Only ignored signals survive an exec; asking for each is several times cheaper than reading
+ * /proc/self/status. */
+static int collect_ignored(struct wf_request *r, struct wf_err *err) {
+    struct kernel_sigaction action;
+    r->sig_ignored = 0;
+    for (int sig = 1; sig <= 64; sig++) {
+        if (sig == SIGKILL || sig == SIGSTOP)
+            continue;
+        if (syscall(SYS_rt_sigaction, sig, NULL, &action, 8) < 0)
+            return wf_err_sys(err, "rt_sigaction", NULL);
+        if (action.handler == (uint64_t)(uintptr_t)SIG_IGN)
+            r->sig_ignored |= 1ull << (sig - 1);
+    }
+    return 0;
+}
+
+static int collect_scheduling(struct wf_request *r, uint8_t cpus[WF_MAX_CPUS_BYTES],
+                              struct wf_err *err) {
+    long nice = syscall(SYS_getpriority, PRIO_PROCESS, 0);
+    if (nice < 0)
+        return wf_err_sys(err, "getpriority", NULL);
+    long sched = syscall(SYS_sched_getscheduler, 0);
+    if (sched < 0)
+        return wf_err_sys(err, "sched_getscheduler", NULL);
+    long ioprio = syscall(SYS_ioprio_get, 1, 0); /* IOPRIO_WHO_PROCESS */
+    if (ioprio < 0)
+        return wf_err_sys(err, "ioprio_get", NULL);
+    long size = syscall(SYS_sched_getaffinity, 0, WF_MAX_CPUS_BYTES, cpus);
+    if (size < 0)
+        return wf_err_sys(err, "sched_getaffinity", NULL);
+    r->nice = 20 - (int)nice; /* the kernel's own answer is never negative */
+    r->sched = (int32_t)sched;
+    r->ioprio = (int32_t)ioprio;
+    r->cpus = (struct wf_span){ cpus, (uint32_t)size };
+    return 0;
+}
+
+int wf_bounds_collect(struct wf_request *ret, int fd, uint8_t cpus[WF_MAX_CPUS_BYTES],
+                      struct wf_err *err) {
+    for (int i = 0; i < WF_LIMITS; i++)
+        if (get_limit(i, &ret->limit[i], err) < 0)
+            return -1;
+    if (collect_scheduling(ret, cpus, err) < 0 || collect_ignored(ret, err) < 0 ||
+        wf_place_add_namespaces(&ret->place, fd, err) < 0)
+        return -1;
+    ret->bounded = true;
+    return 0;
+}
