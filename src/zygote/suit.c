@@ -4,6 +4,7 @@
 
 #include "base/dirent.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -89,12 +90,16 @@ unsigned zy_suits_bounds(const struct wf_request *r, struct wf_err *err) {
     return suits_limits(r, err);
 }
 
-/* The name that an import would look for when it meets directory entry `name`: up to the first dot.
- */
-static bool hides(const char *name, PyObject *modules) {
+/* Whether an import might find a module of the same name there: the name up to the first dot.
+ * Without a dot it must be a package; what a link leads to can change without the directory that it
+ * is in. */
+static bool hides(const struct wf_dirent *d, PyObject *modules) {
+    const char *name = d->name;
     size_t size = strcspn(name, ".");
-    if (size == 0 || (name[size] == '.' && strcmp(name + size, ".py") != 0 &&
-                      strcmp(name + size, ".pyc") != 0 && strstr(name + size, ".so") == NULL))
+    bool directory = d->type == DT_DIR || d->type == DT_LNK || d->type == DT_UNKNOWN;
+    if (size == 0 || (name[size] == '\0' && !directory) ||
+        (name[size] == '.' && strcmp(name + size, ".py") != 0 && strcmp(name + size, ".pyc") != 0 &&
+         strstr(name + size, ".so") == NULL))
         return false;
     PyObject *module = PyUnicode_DecodeFSDefaultAndSize(name, (Py_ssize_t)size);
     bool found = module != NULL && PyDict_GetItemWithError(modules, module) != NULL &&
@@ -153,7 +158,7 @@ bool zy_shadowed(const struct zy_job *job, PyObject *modules, char *ret_name, si
     while (!found && (got = syscall(SYS_getdents64, dir, buffer, sizeof buffer)) > 0) {
         for (long at = 0; at < got && !found;) {
             const struct wf_dirent *d = (const void *)(buffer + at);
-            found = hides(d->name, modules);
+            found = hides(d, modules);
             if (found)
                 wf_fmt(ret_name, size, "%s", d->name);
             at += d->size;

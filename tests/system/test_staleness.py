@@ -184,6 +184,19 @@ def test_package_beside_the_script(warm):
     warm.same([other], warm=None)
 
 
+def test_file_that_is_no_module_beside_the_script(warm):
+    """A console script has the name of the package that it starts, in the directory that python puts in sys.path."""
+    warm.environment["WARMFORK_PRELOAD"] = "json,decimal"
+    is_preloaded(warm, "decimal")
+    os.mkdir(f"{warm.work}/bin")
+    script = write(f"{warm.work}/bin/json", "import sys; print('decimal' in sys.modules)\nimport json; print(json.loads('[1]'))\n")
+    assert warm.until_warm(lambda: warm.run([script])).out == b"True\n[1]\n" or STANDIN
+    os.mkdir(f"{warm.work}/elsewhere")
+    write(f"{warm.work}/elsewhere/__init__.py", "print('the package beside it')\n")
+    os.symlink("../elsewhere", f"{warm.work}/bin/decimal")
+    assert warm.until_warm(lambda: warm.run([script])).out == b"False\n[1]\n"
+
+
 def test_module_of_the_bare_interpreter_beside_the_script(warm):
     """What python itself has loaded before (os, codecs) is not hidden in python either."""
     os.mkdir(f"{warm.work}/project")
