@@ -140,6 +140,16 @@ static void give_way(bool on) {
         setpriority(PRIO_PROCESS, 0, on && zy.nice < WARMING_NICE ? WARMING_NICE : zy.nice);
 }
 
+/* The streams of an attempt. What an earlier one wrote or read is not this one's doing. */
+static void put_streams(const struct zy_attempt *a) {
+    if (ftruncate(a->output, 0) < 0 || lseek(a->output, 0, SEEK_SET) < 0 ||
+        lseek(a->input, 0, SEEK_SET) < 0)
+        _exit(1);
+    put_on(a->input, 0);
+    put_on(a->output, 1);
+    put_on(a->output, 2);
+}
+
 static void unblock(bool on) {
     sigset_t all;
     sigfillset(&all);
@@ -166,9 +176,7 @@ int zy_attempt_imports(struct zy_attempt *a, PyObject *space, struct wf_err *err
             wf_close(&pair[0]);
             zy.zygote_pid = getpid();
             zy_tell_process();
-            put_on(a->input, 0);
-            put_on(a->output, 1);
-            put_on(a->output, 2);
+            put_streams(a);
             give_way(true);
             unblock(true); /* an import may send itself signals, as in any program */
             import_all(a, space);

@@ -194,3 +194,14 @@ def test_standbys_are_cheap_and_many_runs_are_served(warm):
     warm_runs = sum(warm.run(["-c", "import decimal"], env=env).warm for _ in range(30))
     assert warm_runs == 30 or STANDIN
     assert procs.belonging_to(warm.dir) or STANDIN
+
+
+@pytest.mark.parametrize("text", ["print('said at import')", "import sys; sys.stdin.readline()"])
+def test_impure_among_others(warm, text):
+    """What one import did is not held against the others."""
+    with_library(warm, alpha="", impure=text + "\n", omega="")
+    warm.environment["WARMFORK_PRELOAD"] = "alpha,impure,omega"
+    is_preloaded(warm, "alpha")
+    is_preloaded(warm, "omega")
+    notes = [note for zygote in warm.status()["zygotes"] for note in zygote["notes"]]
+    assert STANDIN or [note.split(":")[0] for note in notes] == ["preload impure"]
