@@ -56,10 +56,7 @@ static void measure(struct zy_print *p) {
     p->nice = getpriority(PRIO_PROCESS, 0);
     for (int i = 0; i < WF_LIMITS; i++)
         getrlimit((__rlimit_resource_t)i, &p->limit[i]);
-    /* multiprocessing notes the directory when imported; set-up puts the caller's there, so that is
-     * allowed. */
-    p->asked_cwd = zy_observed_calls("wf_observe_cwd") -
-                   (zp_get(zp.modules, "multiprocessing.process") != NULL);
+    p->asked_cwd = zy_observed_calls("wf_observe_cwd") - zy_noted_count(p->cwd);
     p->written = observed_size(ZY_OBSERVED_WRITTEN);
     p->read = observed_size(ZY_OBSERVED_FILES);
     getrusage(RUSAGE_CHILDREN, &p->children);

@@ -169,20 +169,6 @@ int zy_setup_environment(struct zy_job *job, struct wf_err *err) {
     return 0;
 }
 
-/* multiprocessing.process.ORIGINAL_DIR: the directory that the program was in when it imported
- * that. */
-static int step_noted_directory(struct wf_err *err) {
-    char cwd[PATH_MAX];
-    PyObject *process = zp_get(zp.modules, "multiprocessing.process");
-    if (process == NULL)
-        return 0;
-    PyObject *dir = getcwd(cwd, sizeof cwd) ? PyUnicode_DecodeFSDefault(cwd)
-                                            : (Py_INCREF(Py_None), Py_None);
-    int failed = dir == NULL || PyObject_SetAttrString(process, "ORIGINAL_DIR", dir) < 0;
-    Py_XDECREF(dir);
-    return failed ? python_error(err, "multiprocessing.process.ORIGINAL_DIR") : 0;
-}
-
 static int set_list(const char *name, PyObject *list) {
     int failed = list == NULL || PyErr_Occurred() ||
                  PyDict_SetItemString(zp.sys_dict, name, list) < 0;
@@ -339,11 +325,13 @@ unsigned zy_setup(struct zy_job *job, struct wf_err *err) {
     if (step_descriptors(job, err) < 0)
         return WF_WHY_SETUP;
     if (zy_setup_environment(job, err) < 0 || step_arguments(job, err) < 0 ||
-        step_path(job, err) < 0 || step_noted_directory(err) < 0)
+        step_path(job, err) < 0 || zy_noted_renew(err) < 0)
         return WF_WHY_SETUP;
     if (PyDict_Size(zp.modules) > PyDict_Size(zp.bare_modules) &&
         zy_shadowed(job, zp.modules, name, sizeof name))
         return wf_err_msg(err, "%s/%s hides a preloaded module", job->path0, name), WF_WHY_SHADOW;
+    if (zy_runs_preloaded(job))
+        return wf_err_msg(err, "%s is preloaded, and to be run", job->text), WF_WHY_SHADOW;
     if (zy_stdio_take(job) < 0)
         return python_error(err, "sys.stdout"), WF_WHY_SETUP;
     return 0;

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -168,4 +169,21 @@ bool zy_shadowed(const struct zy_job *job, PyObject *modules, char *ret_name, si
     if (!found)
         note_innocent(&st, mark);
     return found;
+}
+
+static bool is_preloaded(const char *name) {
+    return zp_get(zp.modules, name) != NULL && zp_get(zp.bare_modules, name) == NULL;
+}
+
+/* runpy imports the package around a module and then warns of one that is in sys.modules already,
+ * for it runs twice then. Of a package it runs __main__. */
+bool zy_runs_preloaded(const struct zy_job *job) {
+    char name[PATH_MAX];
+    if (job->request.mode != WF_MODE_MODULE || job->text == NULL)
+        return false;
+    PyObject *module = zp_get(zp.modules, job->text);
+    if (module != NULL && !PyObject_HasAttrString(module, "__path__"))
+        return strchr(job->text, '.') != NULL && is_preloaded(job->text);
+    wf_fmt(name, sizeof name, "%s.__main__", job->text);
+    return is_preloaded(name);
 }

@@ -175,6 +175,10 @@ unsigned zy_suits(struct zy_job *job, struct wf_err *err);
 unsigned zy_suits_bounds(const struct wf_request *r, struct wf_err *err); /* once it is bounded */
 /* setup.c: makes this process the caller's; the second half, when the request is bounded, what the
  * caller is held to. 0, or an enum wf_reason with text. */
+/* The module that -m is to run has been preloaded. Not asked of the modules of a bare interpreter.
+ */
+bool zy_runs_preloaded(const struct zy_job *job);
+/* setup.c: makes this process the caller's. 0, or an enum wf_reason with text. */
 unsigned zy_setup(struct zy_job *job, struct wf_err *err);
 unsigned zy_setup_bounds(struct zy_job *job, struct wf_err *err);
 void zy_setup_measure_mm(void); /* at start */
@@ -263,6 +267,11 @@ bool zy_print_differs(const struct zy_print *before, char *reason, size_t size);
 /* hazards.c: true with the reason when this process must not be forked: threads that stay (may fork
  * to find out), children, timers, descriptors and shared memory that are not the zygote's own. */
 bool zy_hazards(char *reason, size_t size);
+
+/* noted.c: modules that note the working directory when imported. How many of them have noted
+ * `cwd`; 0 or -1, when all have noted the one that is the program's. */
+unsigned zy_noted_count(const char *cwd);
+int zy_noted_renew(struct wf_err *err);
 
 /* warmup.c */
 int zy_warmup_base(struct wf_err *err); /* after boot: inputs and watches of the bare interpreter */

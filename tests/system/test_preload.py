@@ -205,3 +205,45 @@ def test_impure_among_others(warm, text):
     is_preloaded(warm, "omega")
     notes = [note for zygote in warm.status()["zygotes"] for note in zygote["notes"]]
     assert STANDIN or [note.split(":")[0] for note in notes] == ["preload impure"]
+
+
+@pytest.mark.parametrize("argument", ["package.tool", "package"])
+def test_module_to_be_run_is_preloaded(warm, argument):
+    """runpy warns of a module that is there before it runs: python's is not."""
+    path = with_library(warm, package_other="", probe="import sys; sys.exit('package_other' not in sys.modules)\n")
+    os.mkdir(f"{path}/package")
+    write(f"{path}/package/__init__.py", "")
+    for name in "tool", "__main__":
+        write(f"{path}/package/{name}.py", "if __name__ == '__main__':\n    print(__spec__.name)\n")
+    warm.environment["WARMFORK_PRELOAD"] = "package_other,package.tool,package.__main__"
+
+    def probe():
+        result = warm.run(["-m", "probe"])
+        result.warm = result.warm and result.status == 0
+        return result
+
+    warm.until_warm(probe)
+    warm.same(["-m", argument])
+
+
+def test_directory_noted_by_rich(warm):
+    """rich, and the one in pip, note the directory when they are imported; it is that of each program."""
+    path = with_library(warm, **{"rich": "import os\ntry:\n    _IMPORT_CWD = os.path.abspath(os.getcwd())\nexcept OSError:\n"
+                                         "    _IMPORT_CWD = ''\nNAME = 'rich'\n",
+                                 "not_rich": "import os\n_IMPORT_CWD = os.getcwd()\n"})
+    warm.environment["WARMFORK_PRELOAD"] = "rich,not_rich"
+    is_preloaded(warm, "rich")
+    program = ["-c", "import rich, not_rich; print(rich._IMPORT_CWD, not_rich._IMPORT_CWD)"]
+    warm.same(program)
+    warm.same(program, cwd=path)
+    warm.same(program, cwd="/")
+    notes = [note for zygote in warm.status()["zygotes"] for note in zygote["notes"]]
+    assert STANDIN or notes == ["preload not_rich: asked for the working directory"]
+    gone = f"{warm.work}/gone"
+
+    def vanish():
+        os.makedirs(gone, exist_ok=True)
+        os.chdir(gone)
+        os.rmdir(gone)
+
+    warm.same(["-c", "import rich; print(repr(rich._IMPORT_CWD))"], before=vanish)
