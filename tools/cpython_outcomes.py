@@ -1,21 +1,27 @@
 """The test module that `tools/cpython_parity.py` has unittest run: loads one of CPython's and notes the outcomes.
 
 It lies in the working directory of the run, and is found by `python3 -m unittest cpython_outcomes`, so that the
-interpreter, the command line and the runner are those that a user has. The variable CPYTHON_PARITY holds what is
-asked for, as JSON: "module"; "only", the ids of the tests to run, null for all; "without", ids of those not to run;
-"file", where a line of JSON is appended for each event; "directory", whose name is not part of an outcome. Nothing of
-unittest is replaced: the one result object that the runner made tells what it is told.
+interpreter, the command line and the runner are those that a user has. What is asked for lies beside it, as JSON:
+"module"; "only", the ids of the tests to run, null for all; "without", ids of those not to run; "file", where a line of
+JSON is appended for each event; "directory", whose name is not part of an outcome; "preload", whose last module tells
+whether it was there. Nothing of unittest is replaced: the one result object that the runner made tells what it is told.
 
-A line is [event, test, outcome, text]: "start" and "stop" of a test, or "outcome". An outcome is "pass", or what went
-otherwise and its kind: "fail AssertionError", "error OSError", "skip REASON", "xfail", "xpass". `text` is for people.
+A line is [event, test, outcome, text]: "start" and "stop" of a test, "outcome", or "preloaded". An outcome is "pass",
+or what went otherwise and its kind: "fail AssertionError", "error OSError", "skip REASON", "xfail", "xpass". `text` is
+for people.
 """
 
-import json
-import os
-import re
-import unittest
+import sys
 
-asked = json.loads(os.environ.pop("CPYTHON_PARITY"))
+at_start = set(sys.modules)
+
+import json  # noqa: E402
+import os  # noqa: E402
+import re  # noqa: E402
+import unittest  # noqa: E402
+
+with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "cpython_outcomes.json")) as file:
+    asked = json.load(file)
 main_pid = os.getpid()
 _open, _write, _close = os.open, os.write, os.close  # tests replace them
 
@@ -31,7 +37,11 @@ def note(event, test, outcome="", text=""):
     if os.getpid() != main_pid:  # a child that a test forked and that came back to the runner
         return
     whole = getattr(test, "test_case", test)  # a subtest that is skipped is told by itself
-    line = json.dumps([event, whole.id(), outcome, text[-2000:]]) + "\n"
+    write_line([event, whole.id(), outcome, text[-2000:]])
+
+
+def write_line(what):
+    line = json.dumps(what) + "\n"
     fd = _open(asked["file"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     _write(fd, line.encode("utf-8", "backslashreplace"))
     _close(fd)
@@ -111,6 +121,8 @@ def chosen(suite, wanted):
 
 
 def load_tests(loader, tests, pattern):
+    if asked["preload"].split(",")[-1] in at_start:
+        write_line(["preloaded", "", "", ""])
     suite = loader.loadTestsFromName(asked["module"])
     only, without = asked["only"], asked["without"]
     if only is not None or without:

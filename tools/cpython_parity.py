@@ -165,7 +165,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="modules at a time")
     parser.add_argument("--limit", type=float, default=120, help="seconds in which a test must end")
     parser.add_argument("--rounds", type=int, default=3, help="runs of what differs")
-    parser.add_argument("--preload", default="", help="modules to preload (WARMFORK_PRELOAD)")
+    parser.add_argument("--preload", default="", help="modules to preload, of which the last proves it")
     parser.add_argument("--again", action="store_true", help="run what has a result already, too")
     parser.add_argument("--results", type=Path, default=RESULTS, help="directory of the results")
     parser.add_argument("--logs", type=Path, help="directory for the output of runs that differ")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -95,7 +96,9 @@ class Comparison:
         return cls(**found)
 
 
-def read_outcomes(path: Path) -> tuple[Outcomes, dict[str, str]]:
+def read_outcomes(path: Path) -> tuple[Outcomes, dict[str, str], bool]:
+    """The outcomes, what was said of them, and whether the preload was there."""
+    preloaded = False
     told: dict[str, list[str]] = {}
     texts: dict[str, str] = {}
     running: Counter[str] = Counter()
@@ -105,7 +108,9 @@ def read_outcomes(path: Path) -> tuple[Outcomes, dict[str, str]]:
             event, test, outcome, text = json.loads(line)
         except ValueError:
             continue  # cut off by the end of the process
-        if event == "outcome":
+        if event == "preloaded":
+            preloaded = True
+        elif event == "outcome":
             told.setdefault(test, []).append(outcome)
             texts[test] = f"{texts.get(test, '')}{outcome}: {text}\n"
         else:
@@ -114,7 +119,7 @@ def read_outcomes(path: Path) -> tuple[Outcomes, dict[str, str]]:
         if count > 0:
             told.setdefault(test, []).append("unfinished")
         told.setdefault(test, [])
-    return {test: tuple(sorted(set(outcomes))) for test, outcomes in told.items()}, texts
+    return {test: tuple(sorted(set(outcomes))) for test, outcomes in told.items()}, texts, preloaded
 
 
 class Lane:
@@ -127,7 +132,8 @@ class Lane:
         self.work = Path(self.user.work)
         self.state = Path(self.user.dir) / "state"
         self.state.mkdir()
-        self.env = {"WARMFORK_PRELOAD": preload or None, "TERM": "dumb"}
+        self.preload = preload
+        self.env = {"WARMFORK_PRELOAD": preload or None, "TERM": "dumb", "TMPDIR": str(self.tmp)}
         asked = subprocess.run([python, "-V"], capture_output=True, text=True, check=True)
         self.version = asked.stdout.split()[1]
         self.logs: Callable[[str, str, str], None] = lambda module, side, text: None
@@ -137,9 +143,11 @@ class Lane:
         self.user.close(check)
 
     def leftovers(self) -> list[int]:
-        """What a run has left running. The zygotes are not of the run: they name other directories."""
+        """What a run has left running: not the daemon, the zygotes, and the standby workers, which show what the zygote
+        was made for."""
         found = {pid for path in (self.tmp, self.work) for pid in procs.belonging_to(str(path))}
-        return [pid for pid in found if b"boot.py" not in procs.read(f"/proc/{pid}/cmdline")]
+        ours = re.compile(rb"^warmforkd\0|/boot\.py\0|\0" + PRIME[1].encode() + rb"\0")
+        return [pid for pid in found if not ours.search(procs.read(f"/proc/{pid}/cmdline"))]
 
     def clear(self) -> None:
         left = self.leftovers()
@@ -155,9 +163,11 @@ class Lane:
         (self.state / "outcomes").unlink(missing_ok=True)
 
     def prime(self) -> None:
-        """Returns when the next run can be warm; a run that asks for a zygote has no directory of a test in it."""
+        """Returns when the next run can be warm, and its preload is there."""
         self.clear()
         self.user.until_warm(lambda: self.user.run(PRIME, env=self.env, stdin=subprocess.DEVNULL))
+        if self.preload:
+            self.user.until_warm(lambda: self.run_once("test.test_bool", True, Choice()))
 
     def run(self, module: str, warm: bool, choice: Choice) -> Run:
         for attempt in range(TRIES if warm else 1):
@@ -173,11 +183,12 @@ class Lane:
         self.clear()
         shutil.copy(RECORDER, self.work)
         noted = self.state / "outcomes"
-        asked = {"module": module, "file": str(noted), "directory": self.user.dir, **asdict(choice)}
-        env = {**self.env, "TMPDIR": str(self.tmp), "CPYTHON_PARITY": json.dumps(asked), **(more or {})}
+        asked = {"module": module, "file": str(noted), "directory": self.user.dir, "preload": self.preload}
+        (self.work / RECORDER.name).with_suffix(".json").write_text(json.dumps(asked | asdict(choice)))
         argv = [self.user.warmpy if warm else self.python, "-m", "unittest", RECORDER.stem]
         began = time.monotonic()
         with open(self.state / "log", "wb") as log:
+            env = {**self.env, **(more or {})}
             process = self.user.spawn(argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             hung = not self.ends(process.pid, noted)
             if hung:
@@ -185,11 +196,11 @@ class Lane:
             process.finish()
         self.user.processes.clear()
         seconds = time.monotonic() - began
-        outcomes, texts = read_outcomes(noted)
+        outcomes, texts, preloaded = read_outcomes(noted)
         if not hung:
             outcomes[STATUS] = (f"{process.result.kind} {process.result.value}",)
         text = (self.state / "log").read_text("utf-8", "replace")
-        return Run(outcomes, texts, seconds, process.result.warm, hung, text)
+        return Run(outcomes, texts, seconds, process.result.warm and (preloaded or not self.preload), hung, text)
 
     def ends(self, pid: int, noted: Path) -> bool:
         """Waits for the end of a run; false when it notes no event for too long."""
