@@ -133,7 +133,7 @@ class Lane:
         self.state = Path(self.user.dir) / "state"
         self.state.mkdir()
         self.preload = preload
-        self.env = {"WARMFORK_PRELOAD": preload or None, "TERM": "dumb", "TMPDIR": str(self.tmp)}
+        self.env: dict[str, str | None] = {"WARMFORK_PRELOAD": preload or None, "TERM": "dumb", "TMPDIR": str(self.tmp)}
         asked = subprocess.run([python, "-V"], capture_output=True, text=True, check=True)
         self.version = asked.stdout.split()[1]
         self.logs: Callable[[str, str, str], None] = lambda module, side, text: None
@@ -178,8 +178,7 @@ class Lane:
                 break
         return run
 
-    def run_once(self, module: str, warm: bool, choice: Choice, more: dict[str, str] | None = None) -> Run:
-        """One run, with `more` in its environment."""
+    def run_once(self, module: str, warm: bool, choice: Choice) -> Run:
         self.clear()
         shutil.copy(RECORDER, self.work)
         noted = self.state / "outcomes"
@@ -188,8 +187,7 @@ class Lane:
         argv = [self.user.warmpy if warm else self.python, "-m", "unittest", RECORDER.stem]
         began = time.monotonic()
         with open(self.state / "log", "wb") as log:
-            env = {**self.env, **(more or {})}
-            process = self.user.spawn(argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            process = self.user.spawn(argv, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             hung = not self.ends(process.pid, noted)
             if hung:
                 procs.kill([process.pid, *self.leftovers()])
@@ -264,7 +262,7 @@ def judge(result: Comparison, runs: list[tuple[Run, Run]]) -> None:
     cold, warm = runs[0]
     suspects = set(differing(cold, warm))
     words: Counter[str] = Counter()
-    for test in cold.outcomes | warm.outcomes:
+    for test in sorted(cold.outcomes | warm.outcomes):
         left, right = outcome_in(cold, test), outcome_in(warm, test)
         if "unfinished" in left and ("unfinished" in right or cold.hung):
             result.unfinished += 1

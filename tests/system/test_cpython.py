@@ -70,7 +70,11 @@ def test_outcomes_tell_every_ending_of_a_test(lanes, suites):
     version, python = max(suites.items())
     lane = lanes(python)
     lane.state.joinpath("endings.py").write_text(ENDINGS)
-    run = lane.run_once("endings", False, cpython_runs.Choice(), {"PYTHONPATH": str(lane.state)})
+    lane.env["PYTHONPATH"] = str(lane.state)
+    try:
+        run = lane.run_once("endings", False, cpython_runs.Choice())
+    finally:
+        del lane.env["PYTHONPATH"]
     told = {test.rpartition(".")[2]: outcomes for test, outcomes in run.outcomes.items()}
     assert told == {
         "test_pass": ("pass",), "test_fail": ("fail AssertionError",), "test_error": ("error OSError",),
@@ -78,6 +82,25 @@ def test_outcomes_tell_every_ending_of_a_test(lanes, suites):
         "test_sub": ("error ValueError (number=#)", "fail AssertionError (number=#)", "skip no #"),
         "test_last": ("unfinished",), "(exit status)": ("exit 3",),
     }
+
+
+def test_a_method_that_warmpy_alone_fails_is_found(bin_dir, suites):
+    """The one that is sure to: the parent is a known difference."""
+    lane = cpython_runs.Lane(bin_dir, max(suites.items())[1])
+    try:
+        path = lane.state / "path"
+        path.mkdir()
+        path.joinpath("parent.py").write_text(PARENT)
+        lane.env["PYTHONPATH"] = str(path)
+        lane.prime()
+        result = lane.compare("parent")
+    finally:
+        lane.close()
+    assert result.warm
+    assert [(entry.test, entry.cold, entry.warm) for entry in result.differs] == [
+        (cpython_runs.STATUS, [["exit 0"]], [["exit 1"]]),
+        ("parent.T.test_parent", [["pass"]], [["fail AssertionError"]])]
+    assert (result.methods, result.same) == (2, 1)
 
 
 def run_of(hung=False, **outcomes):
@@ -104,6 +127,15 @@ def test_what_hangs_under_warmpy_alone_differs():
     assert sorted(found) == ["a", "b"]
     assert cpython_runs.differing(run_of(hung=True, a="unfinished"), run_of(a="pass", b="pass")) == []
 
+
+PARENT = """
+import os, unittest
+class T(unittest.TestCase):
+    def test_parent(self):
+        with open(f"/proc/{os.getppid()}/cmdline", "rb") as file:
+            self.assertNotIn(b"boot.py", file.read())
+    def test_pass(self): pass
+"""
 
 ENDINGS = """
 import os, unittest
