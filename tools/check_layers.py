@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Checks that every #include keeps to the layers: `tools/check_layers.py [ROOT]`; exits 1 and lists those that do not.
 
-    base <- wire <- channel <- { client, daemon, zygote }    client <- ctl    base <- { audit, queue }    audit <- zygote
+    base <- wire <- channel <- { client, daemon, zygote }    client <- ctl    base <- { audit, queue }
+    audit <- zygote
 
 An arrow is "may include"; nothing sideways. Python.h only in src/zygote and in files named *module.c.
 """

@@ -14,6 +14,7 @@ int wc_warm(int argc, char **argv);
 int wc_status(int argc, char **argv);
 int wc_stop(int argc, char **argv);
 int wc_logs(int argc, char **argv);
+int wc_audit(int argc, char **argv); /* returns only when it fails */
 
 /* Prints "warmctl: TEXT" to stderr and returns WC_FAILED. */
 int wc_fail(const char *text);

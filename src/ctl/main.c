@@ -19,16 +19,19 @@ static const char help[] =
     "                 running programs finish\n"
     "  logs [-f] [-n LINES]\n"
     "                 show the end of the daemon's log, and with -f what is added to it\n"
+    "  audit [--json] [--fail-on WHAT,...] [--python PYTHON] SCRIPT | -m MODULE | -c CODE\n"
+    "                 run the program's imports and tell which of them make forking unsafe; WHAT is a severity\n"
+    "                 (unsafe, warning, info), a code such as socket, or never\n"
     "  --help, --version\n"
     "\n"
-    "Exit status: 0 done, 1 failed, 2 wrong usage.\n";
+    "Exit status: 0 done, 1 failed (audit: what was found asks for it), 2 wrong usage.\n";
 
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
     { "start", wc_start }, { "warm", wc_warm }, { "status", wc_status },
-    { "stop", wc_stop },   { "logs", wc_logs },
+    { "stop", wc_stop },   { "logs", wc_logs }, { "audit", wc_audit },
 };
 
 int wc_fail(const char *text) {
@@ -57,7 +60,9 @@ int main(int argc, char **argv) {
     for (size_t i = 0; status < 0 && i < sizeof commands / sizeof *commands; i++) {
         if (strcmp(commands[i].name, name) != 0)
             continue;
-        for (int k = 2; k < argc && strcmp(argv[k], "--") != 0; k++)
+        /* What follows the program that is audited is the program's. */
+        bool first_only = commands[i].run == wc_audit;
+        for (int k = 2; k < (first_only && argc > 3 ? 3 : argc) && strcmp(argv[k], "--") != 0; k++)
             if (strcmp(argv[k], "--help") == 0) {
                 fputs(help, stdout);
                 return WC_OK;
