@@ -7,7 +7,8 @@
 Each module of an interpreter's `test` package (the submodules of its packages one by one) runs under `python3 -m
 unittest` and under `warmpy -m unittest`, in emptied directories, and the outcomes of all its test methods are compared.
 What differs runs again on both sides: only what always differs is a difference. A line of JSON for each module goes to
-tests/cpython/results/VERSION.jsonl; modules that are there already are not run again, unless `--again` is given.
+tests/cpython/results/VERSION.jsonl, or VERSION-preload.jsonl; modules that are there already are not run again, unless
+`--again` is given.
 
 `--report` sets the block "cpython" of docs/parity.md: the counts, and each difference with its cause, which must be in
 tests/cpython/causes.json. The exit status is 1 when a difference has no cause there, or a cause no difference.
@@ -93,7 +94,7 @@ class Progress:
                 return
             notes = [f"{len(entries)} {word}" for word, entries in
                      (("DIFFER", result.differs), ("unsteady", result.unsteady)) if entries]
-            notes += [f"{result.unfinished} unfinished"] if result.unfinished else []
+            notes += [f"{len(result.unfinished)} hang under python"] if result.unfinished else []
             notes += [] if result.warm else ["NEVER WARM"]
             print(f"{self.done:4}/{self.total} {time.monotonic() - self.began:6.0f} s  {result.module:45} "
                   f"{result.same}/{result.methods} {' '.join(notes)}", file=sys.stderr, flush=True)
@@ -108,7 +109,7 @@ def done_already(path: Path) -> dict[str, Comparison]:
 
 def run_suite(python: str, version: str, options: argparse.Namespace) -> int:
     """Runs what is asked for of one interpreter; the number of modules with differences."""
-    path = options.results / f"{version}.jsonl"
+    path = options.results / f"{version}{'-preload' if options.preload else ''}.jsonl"
     known = {} if options.again else done_already(path)
     patterns = options.modules.split(",") if options.modules else ["*"]
     wanted = [name for name in modules_of(python)

@@ -39,9 +39,10 @@ class Cause(NamedTuple):
 
 
 class Suite(NamedTuple):
-    """The results of one interpreter."""
+    """The results of one interpreter, with or without a preload."""
 
     version: str
+    preload: bool
     modules: list[Comparison]
 
     def count(self, what: str) -> int:
@@ -63,10 +64,11 @@ def read_causes(path: Path) -> list[Cause]:
 
 def read_results(directory: Path) -> list[Suite]:
     suites = []
-    for path in sorted(directory.glob("3.*.jsonl"), key=lambda path: int(path.stem.split(".")[1])):
+    for path in directory.glob("3.*.jsonl"):
+        version, _, preload = path.stem.partition("-")
         newest = {result.module: result for result in map(Comparison.of_line, path.read_text().splitlines())}
-        suites.append(Suite(path.stem, sorted(newest.values(), key=lambda result: result.module)))
-    return suites
+        suites.append(Suite(version, bool(preload), sorted(newest.values(), key=lambda result: result.module)))
+    return sorted(suites, key=lambda suite: (suite.preload, int(suite.version.split(".")[1])))
 
 
 def find_cause(causes: list[Cause], version: str, entry: Difference) -> Cause | None:
@@ -111,10 +113,12 @@ def counts(suites: list[Suite], causes: list[Cause]) -> list[str]:
         outcomes: Counter[str] = Counter()
         for result in suite.modules:
             outcomes.update(result.outcomes)
-        row = [suite.modules[0].python, len(suite.modules), suite.count("methods"), suite.count("same")]
+        name = suite.modules[0].python + (", with a preload" if suite.preload else "")
+        row = [name, sum(result.methods > 0 for result in suite.modules), suite.count("methods"), suite.count("same")]
         row += [by[name] for name in CAUSES]
-        row += [sum(len([e for e in result.unsteady if e.test != STATUS]) for result in suite.modules),
-                suite.count("unfinished"), outcomes["skip"], outcomes["fail"] + outcomes["error"]]
+        unsteady = [entry for result in suite.modules for entry in result.unsteady if entry.test != STATUS]
+        hanging = [test for result in suite.modules for test in result.unfinished]
+        row += [len(unsteady), len(hanging), outcomes["skip"], outcomes["fail"] + outcomes["error"]]
         rows.append([f"{value:,}" if isinstance(value, int) else str(value) for value in row])
     return table(["CPython", "modules", "methods compared", "same", *(f"differ: {text}" for text in CAUSES.values()),
                   "unsteady", "not ended", "skipped by both", "failed by both"], rows)
@@ -124,11 +128,11 @@ def listed(suites: list[Suite], causes: list[Cause]) -> list[str]:
     """One row for each cause: which tests it explains, in which versions."""
     rows = []
     for cause in causes:
-        tests: dict[str, list[str]] = {}
+        tests: dict[str, dict[str, bool]] = {}  # the versions in order, each once
         for suite in suites:
             for entry in suite.differences():
                 if find_cause(causes, suite.version, entry) is cause:
-                    tests.setdefault(entry.test, []).append(suite.version)
+                    tests.setdefault(entry.test, {})[suite.version] = True
         names = "<br>".join(f"`{test}` ({', '.join(versions)})" for test, versions in sorted(tests.items()))
         rows.append([names, CAUSES[cause.cause], cause.why])
     return table(["test", "known difference", "why"], rows, left=3) if rows else ["No method differs."]

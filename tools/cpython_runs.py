@@ -78,7 +78,7 @@ class Comparison:
     python: str
     methods: int = 0  # compared: those that either side ended
     same: int = 0
-    unfinished: int = 0  # hang under python as well
+    unfinished: list[str] = field(default_factory=list)  # hang under python as well
     outcomes: dict[str, int] = field(default_factory=dict)  # under python: pass, fail, error, skip, …
     differs: list[Difference] = field(default_factory=list)
     unsteady: list[Difference] = field(default_factory=list)  # python's own outcomes vary as well
@@ -220,7 +220,7 @@ class Lane:
             whole = Choice(without=[*whole.without, *stuck])
             cold = self.run(module, False, whole)
         warm = self.run(module, True, whole)
-        result = Comparison(module, self.version, warm=warm.warm, unfinished=len(whole.without))
+        result = Comparison(module, self.version, warm=warm.warm, unfinished=whole.without)
         result.seconds = (round(cold.seconds, 2), round(warm.seconds, 2))
         suspects = differing(cold, warm)
         runs = [(cold, warm)]
@@ -265,7 +265,7 @@ def judge(result: Comparison, runs: list[tuple[Run, Run]]) -> None:
     for test in sorted(cold.outcomes | warm.outcomes):
         left, right = outcome_in(cold, test), outcome_in(warm, test)
         if "unfinished" in left and ("unfinished" in right or cold.hung):
-            result.unfinished += 1
+            result.unfinished.append(test)
             continue
         if test != STATUS:
             result.methods += 1

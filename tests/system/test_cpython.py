@@ -26,17 +26,20 @@ MODULES = """
     test_warnings test_zipimport
 """.split()
 
+PRELOAD = "asyncio,logging,random,tempfile,threading,subprocess,multiprocessing,json,unittest,linecache,warnings,decimal"
+PRELOADED = "test_context test_functools test_json.test_decode test_linecache test_random test_tempfile".split()
+
 
 @pytest.fixture(scope="module")
 def lanes(bin_dir):
-    """The lane of each interpreter that was asked for; all are closed, and found tidy, at the end."""
+    """The lane of each interpreter and preload that was asked for; all are closed, and found tidy, at the end."""
     made = {}
 
-    def lane(python):
-        if python not in made:
-            made[python] = cpython_runs.Lane(bin_dir, python, limit=50)
-            made[python].prime()
-        return made[python]
+    def lane(python, preload=""):
+        if (python, preload) not in made:
+            made[python, preload] = cpython_runs.Lane(bin_dir, python, limit=50, preload=preload)
+            made[python, preload].prime()
+        return made[python, preload]
 
     yield lane
     for lane in made.values():
@@ -52,17 +55,27 @@ def suites(pytestconfig):
     return dict([max(found.items())]) if pytestconfig.getoption("--python-one") else found
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_outcomes_of_cpythons_own_tests_are_the_same(module, suites, lanes):
+def same_outcomes(module, suites, lanes, preload):
+    """Compares a module on one of the interpreters, always the same."""
     versions = sorted(suites)
     version = versions[zlib.crc32(module.encode()) % len(versions)]
-    lane = lanes(suites[version])
+    lane = lanes(suites[version], preload)
     result = lane.compare(f"test.{module}")
     assert result.warm, f"no run was warm: {lane.user.explain()}"
     assert result.methods > 0
     causes = cpython_report.read_causes(cpython_report.TABLE)
     strange = [entry for entry in result.differs if not cpython_report.find_cause(causes, version, entry)]
     assert not strange, "\n".join(f"{e.test}: python {e.cold}, warmpy {e.warm}\n{e.text}" for e in strange)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_outcomes_of_cpythons_own_tests_are_the_same(module, suites, lanes):
+    same_outcomes(module, suites, lanes, "")
+
+
+@pytest.mark.parametrize("module", PRELOADED)
+def test_outcomes_are_the_same_when_what_is_tested_is_preloaded(module, suites, lanes):
+    same_outcomes(module, suites, lanes, PRELOAD)
 
 
 def test_outcomes_tell_every_ending_of_a_test(lanes, suites):
@@ -118,7 +131,7 @@ def test_a_method_that_always_differs_is_told_from_one_that_varies():
     assert [entry.test for entry in result.differs] == ["b", "d", "f"]
     assert [entry.warm for entry in result.differs] == [[["error OSError"]], [["missing"]], [["skip y"]]]
     assert [entry.test for entry in result.unsteady] == ["c"]
-    assert (result.methods, result.same, result.unfinished) == (5, 1, 1)
+    assert (result.methods, result.same, result.unfinished) == (5, 1, ["e"])
     assert result.outcomes == {"pass": 4, "skip": 1}
 
 
