@@ -67,7 +67,7 @@ unit: build asan ## C tests and the replay of the fuzz corpora, plain and saniti
 	@$(MESON) test -C build-asan --no-rebuild --print-errorlogs
 
 system: install ## the real binaries, on every CPython >= 3.10 of this machine
-	@$(PY) -m pytest $(PYTEST_ARGS) $(wildcard tests/system tests/python tests/audit)
+	@$(PY) -m pytest $(PYTEST_ARGS) $(wildcard tests/system tests/python tests/audit tests/pool)
 
 test: unit system ## all tests
 

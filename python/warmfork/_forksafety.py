@@ -1,0 +1,38 @@
+"""What the auditor says before a pool forks this process."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+
+from warmfork import _forking
+from warmfork._auditor import audit
+from warmfork._report import UnsafeForkError
+
+# The collectors: they hold no lock while they sleep, and a fork cannot hurt them.
+own_threads: set[threading.Thread] = set()
+_judged: frozenset[str] = frozenset()  # the tasks that the last verdict was about
+
+
+def check_fork() -> None:
+    """Audits this process if it has threads that are not ours, and that no earlier audit has seen.
+
+    Warns with UnsafeForkWarning if the verdict is that a fork is unsafe; after `audit_at_fork("raise")` raises
+    UnsafeForkError.
+    """
+    global _judged
+    ours = {str(t.native_id) for t in own_threads if t.is_alive()}
+    tasks = frozenset(os.listdir("/proc/self/task")) - ours
+    if len(tasks) < 2 or (tasks <= _judged and _forking._mode != "raise"):
+        return
+    _judged = tasks
+    report = audit()
+    names = [t.name for t in own_threads]
+    unsafe = [f for f in report.findings if f.severity == "unsafe" and not any(n in f.message for n in names)]
+    if not unsafe:
+        return
+    if _forking._mode == "raise":
+        raise UnsafeForkError(report)
+    text = "; ".join(f"{f.message} ({f.code})" for f in unsafe)
+    warnings.warn(f"the pool forks a process that is unsafe to fork: {text}", _forking.UnsafeForkWarning, stacklevel=5)

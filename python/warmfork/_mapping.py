@@ -1,0 +1,146 @@
+"""`ForkExecutor.map`: inputs consumed as workers become free, in chunks that grow while items are quick."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from warmfork import _messages as messages
+
+if TYPE_CHECKING:
+    from warmfork._crew import Crew
+    from warmfork._future import ForkFuture
+
+_CHUNK_NS = 3_000_000  # how long a chunk is to take
+_CHUNK_MAX = 1 << 15
+
+
+def mapping(
+    crew: Crew, function: Any, iterables: tuple[Iterable[Any], ...], timeout: float | None, chunksize: int | None,
+    buffersize: int | None,
+) -> Iterator[Any]:
+    """Iterator over results in order.
+
+    When it is dropped after its first result, what has not begun is cancelled; before, everything is run all the same.
+    """
+    until = None if timeout is None else time.monotonic() + timeout
+    feed = Feed(crew, function, iterables, chunksize, buffersize)
+    results = _results(feed, until)
+    weakref.finalize(results, feed.dropped).atexit = False
+    feed.refill()
+    return results
+
+
+def _results(feed: Feed, until: float | None) -> Iterator[Any]:
+    feed.begun = True
+    futures = feed.futures
+    try:
+        while futures or (feed.refill() and futures):
+            left = None if until is None else max(0.0, until - time.monotonic())
+            values, error = futures[0].result(left)
+            futures.popleft()
+            if error is None:
+                feed.refill()
+            if feed.buffersize is None:
+                feed.held -= len(values)
+                yield from values
+            else:
+                for value in values:
+                    feed.held -= 1
+                    yield value
+            if error is not None:
+                raise messages.unpack_error(pickle.loads(error))[0]
+    finally:
+        feed.close()
+
+
+class Feed:
+    """The input side of a map."""
+
+    def __init__(
+        self, crew: Crew, function: Any, iterables: tuple[Iterable[Any], ...], chunksize: int | None,
+        buffersize: int | None,
+    ) -> None:
+        self.crew = crew
+        self.function = function
+        self.futures: deque[ForkFuture] = deque()
+        self.held = 0  # items under way, or done and not asked for
+        self.kind = messages.MAP if len(iterables) == 1 else messages.STARMAP
+        self.source: Iterator[Any] = iter(iterables[0]) if len(iterables) == 1 else zip(*iterables, strict=False)
+        self.chunksize = chunksize
+        self.size = chunksize or 1
+        self.item_ns = 0  # what an item has taken lately
+        self.buffersize = buffersize
+        self.lazy = buffersize is not None or not all(hasattr(i, "__len__") for i in iterables)
+        self.begun = self.discard = False
+        self._lock = threading.RLock()  # results may be collected by several threads
+
+    def _limit(self) -> int:
+        """How many chunks may be under way."""
+        return 2 * self.crew.engine.max_workers + 2
+
+    def _full(self) -> bool:
+        if self.buffersize is not None and self.held >= self.buffersize:
+            return True
+        if self.discard or not self.lazy:
+            return sum(1 for f in self.futures if f._state == "PENDING") >= self._limit()
+        return len(self.futures) >= self._limit()
+
+    def refill(self) -> bool:
+        """Submits chunks as far as there is room. False: the input is at its end."""
+        with self._lock:
+            while not self._full():
+                size = self.size
+                if self.buffersize is not None:
+                    size = min(size, self.buffersize - self.held)
+                items = list(islice(self.source, size))
+                if not items:
+                    return False
+                self.held += len(items)
+                future = self.crew.submit(self.function, items, None, self.kind)
+                self.futures.append(future)
+                future.add_done_callback(self._measure)
+        return True
+
+    def _measure(self, future: Any) -> None:
+        """After a chunk: the next ones are to take about as long as `_CHUNK_NS`."""
+        if self.chunksize is None and future._record is not None and future._exception is None:
+            _, started, ended, *_ = messages.RECORD.unpack(future._record)
+            count = max(1, len(future._result[0]))
+            took = max(1, (ended - started) // count)
+            # One chunk that the processor was taken away from says little.
+            self.item_ns = min(took, 4 * self.item_ns) // 4 + self.item_ns * 3 // 4 if self.item_ns else took
+            self.size = max(1, min(self.size * 8, _CHUNK_NS // max(1, self.item_ns), _CHUNK_MAX))
+        if self.discard:
+            while self.futures and self.futures[0]._state != "PENDING":
+                self.held -= 1
+                self.futures.popleft()
+        if self.discard or not self.lazy:
+            self.refill()
+
+    def close(self) -> None:
+        self.source = iter(())
+        while self.futures:
+            self.futures.pop()._withdraw()
+
+    def dropped(self) -> None:
+        """Nobody has the iterator any more."""
+        if not self.begun:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Nobody will ask for the results, but the calls are to be made."""
+        self.discard = True
+        self.crew.feeders.append(self.more)
+        self.refill()
+
+    def more(self) -> bool:
+        """Whether there is more to be done."""
+        self.refill()
+        return any(f._state == "PENDING" for f in self.futures)

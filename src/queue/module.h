@@ -1,0 +1,66 @@
+/* What the files of the extension module share. They include Python.h before this. */
+#pragma once
+
+#include "queue/arena.h"
+#include "queue/pool.h"
+#include "queue/worker.h"
+
+/* Kinds of messages; python/warmfork/_messages.py has the same numbers. */
+enum {
+    MSG_CALL =
+        0, /* task: function, pickled tuple of arguments. Other tasks are the Python side's */
+    MSG_NONE = 0, /* result: None */
+    MSG_VALUE = 1,
+    MSG_ERROR = 2,
+    MSG_FREED = 3, /* no result: u64 offsets in the parent's arena that the worker has let go of */
+    MSG_BAD = 4,   /* only in what drain() returns: the result could not be unpickled */
+    MSG_SEGMENTS = 0x100, /* the body lies in the sender's arena: pairs of u64 offset and size, the
+                             pickle first */
+};
+
+enum { OUT_OF_BAND = 1 << 15 }; /* buffers of so many bytes travel outside of the pickle */
+
+/* Where mapped segments came from, and who wants to know that they are free. One per arena and
+ * reader. */
+struct source {
+    size_t refs;
+    int fd;               /* its own */
+    pid_t reader;         /* a forked child of the reader has no say */
+    struct wf_pool *pool; /* the parent's: of the worker `k`, NULL when that is dead */
+    unsigned k;
+    uint64_t *freed; /* the worker's: to be reported */
+    size_t freed_count, freed_room;
+    bool reports;
+};
+
+struct source *source_new(int fd, struct wf_err *err); /* duplicates fd */
+void source_drop(struct source *s);
+
+struct module_state {
+    PyTypeObject *segment_type;
+    PyObject *loads, *dumps; /* pickle's */
+};
+
+extern struct PyModuleDef queue_module;
+int segment_setup(PyObject *module, struct module_state *state);
+int pool_setup(PyObject *module);
+
+/* A RuntimeError or OSError of `err`; returns NULL. */
+PyObject *raise_err(const struct wf_err *err);
+
+/* Unpickles what lies in segments, mapping buffers without a copy. `pairs` as in MSG_SEGMENTS. */
+PyObject *load_segments(struct module_state *state, struct source *source, const void *pairs,
+                        size_t size);
+
+/* Pickles `object` with protocol 5; large buffers are appended to the list `buffers`, by `keep`
+ * (see keep_new). */
+PyObject *dump_object(struct module_state *state, PyObject *object, PyObject *keep);
+PyObject *keep_new(PyObject *buffers);
+
+/* Writes a pickle and its buffers to an arena: the pairs of MSG_SEGMENTS, as bytes. */
+PyObject *spill(struct wf_arena *arena, PyObject *data, PyObject *buffers);
+void spill_undo(struct wf_arena *arena, const void *pairs, size_t size);
+
+/* Pool.serve(server): the worker's loop. */
+PyObject *serve(struct module_state *state, struct wf_member *member, struct wf_arena *arena,
+                struct source *parent, PyObject *server);

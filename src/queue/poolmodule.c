@@ -1,0 +1,525 @@
+/* warmfork._queue.Pool: the parent's end, and after fork() in a child the worker's. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "queue/module.h"
+
+#include "base/io.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DRAIN_MAX 4096 /* results at a time: the rest of the program wants the lock too */
+
+struct pool {
+    PyObject_HEAD struct wf_pool *pool; /* NULL: freed */
+    pid_t owner;                        /* whose pool it is: a forked child may only forget it */
+    struct wf_arena
+        arena; /* what this process writes: the parent's arguments, or a worker's results */
+    struct source **sources; /* the parent's: of each worker, made when first needed */
+    struct source *parent;   /* the worker's: of the parent's arena */
+    struct wf_member member;
+    bool is_worker;
+};
+
+static struct module_state *state_of(PyObject *self) {
+    return PyType_GetModuleState(Py_TYPE(self));
+}
+
+static void forget_source(struct pool *p, unsigned k) {
+    if (p->sources && p->sources[k]) {
+        p->sources[k]->pool = NULL;
+        source_drop(p->sources[k]);
+        p->sources[k] = NULL;
+    }
+}
+
+static void release(struct pool *p) {
+    if (!p->pool)
+        return;
+    for (unsigned k = 0; k < p->pool->max_workers; k++)
+        forget_source(p, k);
+    free(p->sources);
+    p->sources = NULL;
+    source_drop(p->parent);
+    p->parent = NULL;
+    wf_close(&p->arena.fd);
+    wf_arena_done(&p->arena);
+    if (p->owner == getpid()) {
+        Py_BEGIN_ALLOW_THREADS wf_pool_free(p->pool);
+        Py_END_ALLOW_THREADS
+    }
+    p->pool = NULL;
+}
+
+static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *named) {
+    static char *names[] = { "max_workers", NULL };
+    struct wf_err err;
+    unsigned max_workers;
+    if (!PyArg_ParseTupleAndKeywords(args, named, "I:Pool", names, &max_workers))
+        return NULL;
+    if (max_workers == 0 || max_workers > WF_QUEUE_WORKERS)
+        return PyErr_Format(PyExc_ValueError, "max_workers must be from 1 to %d", WF_QUEUE_WORKERS);
+    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    struct pool *p = (struct pool *)alloc(type, 0);
+    if (!p)
+        return NULL;
+    p->owner = getpid();
+    p->arena.fd = -1;
+    p->sources = calloc(max_workers, sizeof *p->sources);
+    p->pool = p->sources ? wf_pool_new(max_workers, &err) : NULL;
+    int fd = p->pool ? wf_arena_create(&err) : -1;
+    wf_arena_init(&p->arena, fd);
+    if (fd >= 0)
+        return (PyObject *)p;
+    if (!p->sources)
+        wf_err_msg(&err, "out of memory");
+    Py_DECREF(p);
+    return raise_err(&err);
+}
+
+static void pool_free(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    release((struct pool *)self);
+    freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    free_object(self);
+    Py_DECREF(type);
+}
+
+/* The pool, if it may be used here; else NULL and an exception. */
+static struct wf_pool *usable(PyObject *self) {
+    struct pool *p = (struct pool *)self;
+    if (p->pool && p->owner == getpid() && !p->is_worker)
+        return p->pool;
+    PyErr_SetString(PyExc_RuntimeError,
+                    p->pool ? "this pool belongs to another process" : "this pool is closed");
+    return NULL;
+}
+
+/* The child's part of fork(): runs with the interpreter put right for a child. */
+static int become_worker(struct pool *p, unsigned k) {
+    struct wf_err err;
+    pid_t parent = p->owner;
+    int results = wf_steal_fd(&p->pool->worker[k].arena_fd), args = wf_steal_fd(&p->arena.fd);
+    wf_arena_done(&p->arena);
+    wf_arena_init(&p->arena, results);
+    for (unsigned i = 0; i < p->pool->max_workers; i++)
+        forget_source(p, i);
+    wf_pool_forget(p->pool, k);
+    p->is_worker = true;
+    if (wf_member_init(&p->member, p->pool->shared, k, p->pool->event, parent, &err) == 0)
+        p->parent = source_new(args, &err);
+    wf_close(&args);
+    if (p->parent) {
+        p->parent->reports = true;
+        return 0;
+    }
+    raise_err(&err);
+    return -1;
+}
+
+static PyObject *pool_fork(PyObject *self, PyObject *unused) {
+    (void)unused;
+    struct pool *p = (struct pool *)self;
+    struct wf_err err;
+    if (!usable(self))
+        return NULL;
+    int k = wf_pool_prepare(p->pool, &err);
+    if (k < 0)
+        return raise_err(&err);
+    forget_source(p, (unsigned)k);
+    PyOS_BeforeFork();
+    pid_t pid = fork();
+    if (pid == 0) {
+        PyOS_AfterFork_Child();
+        return become_worker(p, (unsigned)k) < 0 ? NULL : Py_BuildValue("Ii", (unsigned)k, 0);
+    }
+    int failed = wf_pool_adopt(p->pool, (unsigned)k, pid,
+                               &err); /* errno is fork's: nothing may come before */
+    PyOS_AfterFork_Parent();
+    return failed ? raise_err(&err) : Py_BuildValue("Ii", (unsigned)k, (int)pid);
+}
+
+static PyObject *pool_serve(PyObject *self, PyObject *server) {
+    struct pool *p = (struct pool *)self;
+    if (!p->is_worker) {
+        PyErr_SetString(PyExc_RuntimeError, "serve() is for workers");
+        return NULL;
+    }
+    return serve(state_of(self), &p->member, &p->arena, p->parent, server);
+}
+
+/* report(kind, bytes): a worker's word that is no task's result. */
+static PyObject *pool_report(PyObject *self, PyObject *args) {
+    struct pool *p = (struct pool *)self;
+    struct wf_result result = { 0 };
+    const char *data;
+    Py_ssize_t size;
+    unsigned kind;
+    if (!PyArg_ParseTuple(args, "Iy#:report", &kind, &data, &size))
+        return NULL;
+    if (!p->is_worker || size > WF_QUEUE_PAYLOAD) {
+        PyErr_SetString(PyExc_ValueError, p->is_worker ? "too long" : "report() is for workers");
+        return NULL;
+    }
+    result.kind = kind;
+    result.size = (uint32_t)size;
+    while (wf_member_send(&p->member, &result, data) > 0)
+        if (PyErr_CheckSignals() < 0)
+            return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *pool_push(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    struct wf_pool *pool = usable(self);
+    if (!pool)
+        return NULL;
+    if (count != 4 || !PyBytes_Check(args[2]) || !PyBytes_Check(args[3])) {
+        PyErr_SetString(PyExc_TypeError, "push(task, kind, bytes, bytes)");
+        return NULL;
+    }
+    uint64_t task = PyLong_AsUnsignedLongLong(args[0]);
+    unsigned long kind = PyLong_AsUnsignedLong(args[1]);
+    if (PyErr_Occurred())
+        return NULL;
+    char *first, *second;
+    Py_ssize_t first_size, second_size;
+    PyBytes_AsStringAndSize(args[2], &first, &first_size);
+    PyBytes_AsStringAndSize(args[3], &second, &second_size);
+    if (first_size > WF_QUEUE_PAYLOAD || second_size > WF_QUEUE_PAYLOAD - first_size) {
+        PyErr_SetString(PyExc_OverflowError, "a message that belongs into the arena");
+        return NULL;
+    }
+    return PyBool_FromLong(wf_pool_push(pool, task, (uint32_t)kind, first, (size_t)first_size,
+                                        second, (size_t)second_size));
+}
+
+static struct source *source_of(struct pool *p, unsigned k) {
+    struct wf_err err;
+    if (!p->sources[k]) {
+        p->sources[k] = source_new(p->pool->worker[k].arena_fd, &err);
+        if (!p->sources[k]) {
+            raise_err(&err);
+            return NULL;
+        }
+        p->sources[k]->pool = p->pool;
+        p->sources[k]->k = k;
+    }
+    return p->sources[k];
+}
+
+/* The object of a result; on failure the exception itself, and *kind says so. */
+static PyObject *value_of(PyObject *self, const struct wf_result *result, const uint8_t *data,
+                          uint32_t *kind) {
+    struct module_state *state = state_of(self);
+    PyObject *value = NULL;
+    *kind = result->kind & ~(uint32_t)MSG_SEGMENTS;
+    if (result->kind == MSG_NONE)
+        Py_RETURN_NONE;
+    if (result->kind & MSG_SEGMENTS) {
+        struct source *source = source_of((struct pool *)self, result->spare);
+        if (source)
+            value = load_segments(state, source, data, result->size);
+    } else {
+        PyObject *bytes = PyBytes_FromStringAndSize((const char *)data, result->size);
+        if (bytes && result->size > 0)
+            value = PyObject_CallFunctionObjArgs(state->loads, bytes, NULL);
+        else if (bytes)
+            value = Py_NewRef(bytes);
+        Py_XDECREF(bytes);
+    }
+    if (value)
+        return value;
+    PyObject *type, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    *kind = MSG_BAD;
+    return value ? value : Py_NewRef(Py_None);
+}
+
+static void free_reported(struct pool *p, const uint8_t *data, size_t size) {
+    uint64_t offset;
+    for (size_t at = 0; at + sizeof offset <= size; at += sizeof offset) {
+        memcpy(&offset, data + at, sizeof offset);
+        wf_arena_free(&p->arena, offset);
+    }
+}
+
+/* Takes one result of worker k into `list`: 1, 0 when there is none, -1. */
+static int drain_one(PyObject *self, unsigned k, PyObject *list) {
+    static uint8_t
+        data[WF_QUEUE_PAYLOAD]; /* guarded by the interpreter's lock until value_of has copied it */
+    struct pool *p = (struct pool *)self;
+    struct wf_result result;
+    uint32_t kind;
+    if (!p->pool || !wf_pool_take(p->pool, k, &result, data))
+        return 0;
+    if (result.kind == MSG_FREED) {
+        free_reported(p, data, result.size);
+        return 1;
+    }
+    result.spare = k;
+    PyObject *value = value_of(self, &result, data, &kind);
+    PyObject *item = Py_BuildValue("KINIy#", (unsigned long long)result.task, kind, value, k,
+                                   (const char *)&result, (Py_ssize_t)sizeof result);
+    int failed = !item || PyList_Append(list, item) < 0;
+    Py_XDECREF(item);
+    return failed ? -1 : 1;
+}
+
+static PyObject *pool_drain(PyObject *self, PyObject *unused) {
+    (void)unused;
+    struct wf_pool *pool = usable(self);
+    PyObject *list = pool ? PyList_New(0) : NULL;
+    for (unsigned k = 0; list && k < pool->max_workers; k++) {
+        int got;
+        for (int n = 0; (got = drain_one(self, k, list)) > 0 && n < DRAIN_MAX; n++)
+            ;
+        if (got < 0)
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
+static PyObject *pool_deaths(PyObject *self, PyObject *unused) {
+    (void)unused;
+    struct wf_pool *pool = usable(self);
+    PyObject *list = pool ? PyList_New(0) : NULL;
+    struct wf_death d;
+    while (list && wf_pool_reap(pool, &d)) {
+        forget_source((struct pool *)self, d.k);
+        wf_arena_free_held(&((struct pool *)self)->arena, (int)d.k);
+        PyObject *item = Py_BuildValue("IiiiiKKlK", d.k, (int)d.pid, d.status, d.leaving, d.ready,
+                                       (unsigned long long)d.task, (unsigned long long)d.started_ns,
+                                       d.peak_kb, (unsigned long long)d.cpu_ns);
+        if (!item || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+static int64_t timeout_of(PyObject *arg) {
+    if (arg == Py_None)
+        return -1;
+    double seconds = PyFloat_AsDouble(arg);
+    return seconds <= 0 ? 0 : seconds > 1e9 ? -1 : (int64_t)(seconds * 1e9);
+}
+
+/* wait(timeout): until there are results, a death, or a kick; whether there may have been a death.
+ */
+static PyObject *pool_wait(PyObject *self, PyObject *arg) {
+    struct wf_pool *pool = usable(self);
+    int64_t timeout = pool ? timeout_of(arg) : 0;
+    if (!pool || PyErr_Occurred())
+        return NULL;
+    if (!wf_pool_arm_event(pool))
+        timeout = 0; /* a look for deaths all the same */
+    bool deaths;
+    Py_BEGIN_ALLOW_THREADS deaths = wf_pool_sleep_event(pool, timeout);
+    Py_END_ALLOW_THREADS return PyErr_CheckSignals() < 0 ? NULL : PyBool_FromLong(deaths);
+}
+
+/* lead(timeout): the same for a leader, who is woken by results and kicks only. */
+static PyObject *pool_lead(PyObject *self, PyObject *arg) {
+    struct wf_pool *pool = usable(self);
+    int64_t timeout = pool ? timeout_of(arg) : 0;
+    if (!pool || PyErr_Occurred())
+        return NULL;
+    if (!pool->leader)
+        wf_pool_lead(pool, true);
+    if (wf_pool_arm_futex(pool)) {
+        Py_BEGIN_ALLOW_THREADS wf_pool_sleep_futex(pool, timeout);
+        Py_END_ALLOW_THREADS
+    }
+    if (PyErr_CheckSignals() < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *pool_follow(PyObject *self, PyObject *unused) {
+    (void)unused;
+    struct pool *p = (struct pool *)self;
+    if (p->pool && p->pool->leader && p->owner == getpid())
+        wf_pool_lead(p->pool, false);
+    Py_RETURN_NONE;
+}
+
+static PyObject *pool_kick(PyObject *self, PyObject *unused) {
+    (void)unused;
+    struct pool *p = (struct pool *)self;
+    if (p->pool && p->owner == getpid() && !p->is_worker)
+        wf_pool_kick(p->pool);
+    Py_RETURN_NONE;
+}
+
+static uint64_t task_of(PyObject *arg) { return PyLong_AsUnsignedLongLong(arg); }
+
+static PyObject *pool_revoke(PyObject *self, PyObject *arg) {
+    struct wf_pool *pool = usable(self);
+    uint64_t task = pool ? task_of(arg) : 0;
+    return !pool || PyErr_Occurred() ? NULL : PyBool_FromLong(wf_tasks_revoke(&pool->tasks, task));
+}
+
+static PyObject *pool_doom(PyObject *self, PyObject *arg) {
+    struct wf_pool *pool = usable(self);
+    uint64_t task = pool ? task_of(arg) : 0;
+    return !pool || PyErr_Occurred() ? NULL : PyBool_FromLong(wf_pool_doom(pool, task));
+}
+
+/* running(task): when it was started, in nanoseconds, or 0. */
+static PyObject *pool_running(PyObject *self, PyObject *arg) {
+    struct wf_pool *pool = usable(self);
+    uint64_t started = 0, task = pool ? task_of(arg) : 0;
+    if (!pool || PyErr_Occurred())
+        return NULL;
+    return PyLong_FromUnsignedLongLong(wf_pool_runs(pool, task, &started) < 0 ? 0 : started);
+}
+
+static PyObject *pool_idle(PyObject *self, PyObject *unused) {
+    (void)unused;
+    struct wf_pool *pool = usable(self);
+    return pool ? PyLong_FromLong(wf_pool_idle(pool)) : NULL;
+}
+
+static PyObject *pool_close(PyObject *self, PyObject *arg) {
+    struct wf_pool *pool = usable(self);
+    int now = pool ? PyObject_IsTrue(arg) : -1;
+    if (now < 0)
+        return NULL;
+    wf_pool_close(pool, now);
+    Py_RETURN_NONE;
+}
+
+static PyObject *pool_release(PyObject *self, PyObject *unused) {
+    (void)unused;
+    if (((struct pool *)self)->pool && !usable(self))
+        return NULL;
+    release((struct pool *)self);
+    Py_RETURN_NONE;
+}
+
+/* spill(bytes, buffers): a large message, as the bytes to push with kind | SEGMENTS. */
+static PyObject *pool_spill(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    if (!usable(self))
+        return NULL;
+    if (count != 2 || !PyList_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "spill(bytes, list)");
+        return NULL;
+    }
+    return spill(&((struct pool *)self)->arena, args[0], args[1]);
+}
+
+/* unspill(bytes): nobody will read that message any more. */
+static PyObject *pool_unspill(PyObject *self, PyObject *pairs) {
+    struct pool *p = (struct pool *)self;
+    if (!PyBytes_Check(pairs)) {
+        PyErr_SetString(PyExc_TypeError, "unspill(bytes)");
+        return NULL;
+    }
+    if (p->pool && p->owner == getpid())
+        spill_undo(&p->arena, PyBytes_AsString(pairs), (size_t)PyBytes_Size(pairs));
+    Py_RETURN_NONE;
+}
+
+/* hold(bytes, worker): it has the message now, and keeps its buffers as long as it likes or lives.
+ */
+static PyObject *pool_hold(PyObject *self, PyObject *args) {
+    struct pool *p = (struct pool *)self;
+    const char *pairs;
+    Py_ssize_t size;
+    unsigned k;
+    if (!usable(self) || !PyArg_ParseTuple(args, "y#I:hold", &pairs, &size, &k))
+        return NULL;
+    uint64_t pair[2];
+    for (Py_ssize_t at = 0; at + (Py_ssize_t)sizeof pair <= size; at += sizeof pair) {
+        memcpy(pair, pairs + at, sizeof pair);
+        wf_arena_hold(&p->arena, pair[0], (int)k);
+    }
+    Py_RETURN_NONE;
+}
+
+/* workers(): of each (number, pid, task or 0, started, tasks done, busy nanoseconds). */
+static PyObject *pool_workers(PyObject *self, PyObject *unused) {
+    (void)unused;
+    struct wf_pool *pool = usable(self);
+    PyObject *list = pool ? PyList_New(0) : NULL;
+    for (unsigned k = 0; list && k < pool->max_workers; k++) {
+        const struct wf_worker *w = &pool->worker[k];
+        const struct wf_control *c = &pool->shared->worker[k].control;
+        if (w->pid == 0)
+            continue;
+        PyObject *item = Py_BuildValue(
+            "IiKKKKi", k, (int)w->pid, (unsigned long long)(c->current >> 2),
+            (unsigned long long)c->started_ns, (unsigned long long)w->done,
+            (unsigned long long)w->busy_ns, c->phase != WF_PHASE_FORKED);
+        if (!item || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+static PyObject *pool_count(PyObject *self, void *unused) {
+    (void)unused;
+    struct pool *p = (struct pool *)self;
+    return PyLong_FromUnsignedLong(p->pool && !p->is_worker ? p->pool->workers : 0);
+}
+
+#define FAST(function) ((PyCFunction)(void (*)(void))(function))
+static PyMethodDef pool_methods[] = {
+    { "fork", pool_fork, METH_NOARGS,
+      "Forks a worker: (number, pid), and in the child (number, 0)." },
+    { "report", pool_report, METH_VARARGS, "Tells the parent something that is no result." },
+    { "serve", pool_serve, METH_O, "The worker's loop." },
+    { "push", FAST(pool_push), METH_FASTCALL, "Queues a task; False: no room." },
+    { "drain", pool_drain, METH_NOARGS, "Results: [(task, kind, value, worker, record)]." },
+    { "deaths", pool_deaths, METH_NOARGS,
+      "Workers that have ended, whose results have been drained." },
+    { "wait", pool_wait, METH_O, "Sleeps until something happens, at most so many seconds." },
+    { "lead", pool_lead, METH_O, "Sleeps as the leader." },
+    { "follow", pool_follow, METH_NOARGS, "Leads no longer." },
+    { "kick", pool_kick, METH_NOARGS, "Ends the sleep of another thread." },
+    { "revoke", pool_revoke, METH_O, "Takes back a task that nobody has begun." },
+    { "doom", pool_doom, METH_O, "Kills the worker that runs a task." },
+    { "running", pool_running, METH_O, "When a task was started, or 0." },
+    { "idle", pool_idle, METH_NOARGS, "Workers that have nothing to do." },
+    { "close", pool_close, METH_O, "Workers leave, at once if true." },
+    { "release", pool_release, METH_NOARGS, "Frees everything; kills what still lives." },
+    { "spill", FAST(pool_spill), METH_FASTCALL, "Puts a large message into the arena." },
+    { "unspill", pool_unspill, METH_O, "Frees a large message." },
+    { "hold", pool_hold, METH_VARARGS, "A large message is the worker's until it lets go." },
+    { "workers", pool_workers, METH_NOARGS, "What each worker does." },
+    { NULL, NULL, 0, NULL },
+};
+
+static PyGetSetDef pool_getset[] = {
+    { "count", pool_count, NULL, "How many workers there are.", NULL },
+    { NULL, NULL, NULL, NULL, NULL },
+};
+
+static PyType_Slot pool_slots[] = {
+    { Py_tp_new, (void *)(uintptr_t)pool_new },
+    { Py_tp_dealloc, (void *)(uintptr_t)pool_free },
+    { Py_tp_methods, pool_methods },
+    { Py_tp_getset, pool_getset },
+    { 0, NULL },
+};
+
+static PyType_Spec pool_spec = {
+    .name = "warmfork._queue.Pool",
+    .basicsize = sizeof(struct pool),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = pool_slots,
+};
+
+int pool_setup(PyObject *module) {
+    PyObject *type = PyType_FromModuleAndSpec(module, &pool_spec, NULL);
+    int failed = !type || PyModule_AddType(module, (PyTypeObject *)type) < 0;
+    Py_XDECREF(type);
+    return failed ? -1 : 0;
+}
