@@ -4,12 +4,13 @@
  *
  * 1 threads      non-daemon ones are joined: they may still print and register
  * 2 atexit       the interpreter is whole: callbacks may import
- * 3 streams      a failing flush of sys.stdout makes the status 120
- * 4 objects      __main__ and the modules imported since the fork go, so that __del__ runs and
- * files are closed 5 files        what is still open and buffered (held by inherited modules) is
- * flushed; then C's streams 6 descriptors  closed before the status is sent: end of file on an
- * inherited pipe must not wait for our exit 7 status       then the client's end of file, then
- * _exit */
+ * 3 finalizing   from here on other threads stand still, and signals have their default action
+ * 4 streams      a failing flush of sys.stdout makes the status 120
+ * 5 objects      __main__ and the modules imported since the fork go: __del__, files closed
+ * 6 leftovers    what of the program inherited modules still hold (ending.c)
+ * 7 files        what is still open and buffered is flushed; then C's streams
+ * 8 descriptors  before the status: end of file on an inherited pipe must not wait for our exit
+ * 9 status       then the client's end of file, then _exit */
 #include "zygote/zygote.h"
 #include "zygote/python.h"
 
@@ -98,26 +99,6 @@ static int step_streams(void) {
         Py_XDECREF(done);
     }
     return status;
-}
-
-/* _PyModule_ClearDict: names with one underscore first, then the others, all but __builtins__. */
-static void clear_module(PyObject *module) {
-    PyObject *dict = PyModule_Check(module) ? PyModule_GetDict(module) : NULL;
-    PyObject *keys = dict ? PyDict_Keys(dict) : NULL;
-    for (int pass = 1; keys != NULL && pass <= 2; pass++) {
-        for (Py_ssize_t i = 0; i < PyList_Size(keys); i++) {
-            PyObject *key = PyList_GetItem(keys, i);
-            if (!PyUnicode_Check(key) || PyUnicode_GetLength(key) == 0)
-                continue;
-            bool single = PyUnicode_ReadChar(key, 0) == '_' &&
-                          (PyUnicode_GetLength(key) < 2 || PyUnicode_ReadChar(key, 1) != '_');
-            if ((pass == 1) != single || PyUnicode_CompareWithASCIIString(key, "__builtins__") == 0)
-                continue;
-            if (PyDict_SetItem(dict, key, Py_None) < 0)
-                PyErr_Clear();
-        }
-    }
-    Py_XDECREF(keys);
 }
 
 /* Names of sys.modules in order of import, from __main__ on those that came after the fork. */
@@ -233,7 +214,7 @@ static void step_objects(void) {
         if (module == NULL || module == Py_None)
             continue;
         Py_INCREF(module);
-        clear_module(module);
+        zy_ending_clear_module(module);
         Py_DECREF(module);
         again = true;
     }
@@ -257,9 +238,20 @@ static int layer_of(PyObject *obj) {
                : -1;
 }
 
-/* Text layers before buffers: what they hand down must be flushed as well. */
-static void step_files(void) {
-    PyObject *all = PyObject_CallFunctionObjArgs(zp.gc_get_objects, NULL);
+/* What the program has put where it outlived the program's modules. A program that had the
+ * inherited objects thawed (collector.c) has mixed them with its own: none of them are finalised
+ * then. */
+static PyObject *step_leftovers(void) {
+    PyObject *all = zy_collector_own();
+    if (all == NULL || !zy_ending_has_leftovers(all) || zy_collector_thawed())
+        return all;
+    zy_ending_leftovers(all);
+    return zy_collector_own();
+}
+
+/* Text layers before buffers: what they hand down must be flushed as well. `all`: the objects that
+ * are left. */
+static void step_files(PyObject *all) {
     for (int pass = 0; all != NULL && pass < 2; pass++) {
         for (Py_ssize_t i = 0; i < PyList_Size(all); i++) {
             PyObject *obj = PyList_GetItem(all, i);
@@ -316,7 +308,7 @@ void zy_finish_rehearse(struct zy_job *job) {
     }
     step_streams();
     step_objects();
-    step_files();
+    step_files(zy_collector_own());
     for (size_t i = 0; i < DELETED; i++) {
         if (kept[i] != NULL)
             PyDict_SetItemString(zp.sys_dict, deleted[i], kept[i]);
@@ -339,9 +331,11 @@ _Noreturn void zy_finish(struct zy_job *job) {
     step_threads();
     if (zp_atexit_count() != 0)
         step_atexit();
+    zy_ending_begin();
     int failed = step_streams();
+    zy_ending_signals();
     step_objects();
-    step_files();
+    step_files(step_leftovers());
     if (failed && job->status_kind == WF_END_EXIT)
         job->status_value = 120;
     bool tell = job->connection >= 0 && job->owner == getpid() &&

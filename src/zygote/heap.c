@@ -128,16 +128,10 @@ void zy_heap_freeze(void) {
     Py_XDECREF(collected);
     collapse_mappings();
     PyGC_Disable(); /* a collection in the zygote would only dirty pages */
-    PyObject *frozen = PyObject_CallFunctionObjArgs(zp.gc_freeze, NULL);
-    Py_XDECREF(frozen);
-    PyErr_Clear();
+    zy_collector_freeze();
 }
 
-void zy_heap_freeze_again(void) {
-    PyObject *frozen = PyObject_CallFunctionObjArgs(zp.gc_freeze, NULL);
-    Py_XDECREF(frozen);
-    PyErr_Clear();
-}
+void zy_heap_freeze_again(void) { zy_collector_freeze(); }
 
 void zy_heap_worker(void) {
     heap.own = false;

@@ -31,7 +31,7 @@ static PyObject *import_unseen(const char *name) {
     return module;
 }
 
-static PyObject *attr_of(const char *module, const char *name) {
+PyObject *zp_function(const char *module, const char *name) {
     PyObject *m = import_unseen(module);
     if (m == NULL)
         return NULL;
@@ -73,23 +73,26 @@ static int find_version(void) {
 }
 
 static int find_objects(void) {
-    zp.environ_data = attr_of("posix", "environ"); /* os.environ wraps this very dict */
-    zp.signal_signal = attr_of("_signal", "signal");
+    PyObject *gc = import_unseen("gc");
+    int failed = gc == NULL || zy_collector_init(gc) < 0;
+    Py_XDECREF(gc);
+    if (failed)
+        return -1;
+    zp.environ_data = zp_function("posix", "environ"); /* os.environ wraps this very dict */
+    zp.signal_signal = zp_function("_signal", "signal");
     zp.sig_ign = PyLong_FromLong(1);
-    zp.file_loader = attr_of("_frozen_importlib_external", "SourceFileLoader");
-    zp.atexit_run = attr_of("atexit", "_run_exitfuncs");
-    zp.atexit_count = attr_of("atexit", "_ncallbacks");
-    zp.gc_collect = attr_of("gc", "collect");
-    zp.gc_freeze = attr_of("gc", "freeze");
-    zp.gc_get_objects = attr_of("gc", "get_objects");
-    zp.io_file = attr_of("_io", "FileIO");
-    zp.io_buffered = attr_of("_io", "BufferedWriter");
-    zp.io_random = attr_of("_io", "BufferedRandom");
-    zp.io_text = attr_of("_io", "TextIOWrapper");
+    zp.file_loader = zp_function("_frozen_importlib_external", "SourceFileLoader");
+    zp.atexit_run = zp_function("atexit", "_run_exitfuncs");
+    zp.atexit_count = zp_function("atexit", "_ncallbacks");
+    zp.gc_collect = zp_function("gc", "collect");
+    zp.io_file = zp_function("_io", "FileIO");
+    zp.io_buffered = zp_function("_io", "BufferedWriter");
+    zp.io_random = zp_function("_io", "BufferedRandom");
+    zp.io_text = zp_function("_io", "TextIOWrapper");
     if (zp.environ_data == NULL || zp.signal_signal == NULL || zp.file_loader == NULL ||
         zp.atexit_run == NULL || zp.atexit_count == NULL || zp.gc_collect == NULL ||
-        zp.gc_freeze == NULL || zp.gc_get_objects == NULL || zp.io_file == NULL ||
-        zp.io_buffered == NULL || zp.io_random == NULL || zp.io_text == NULL) {
+        zp.io_file == NULL || zp.io_buffered == NULL || zp.io_random == NULL ||
+        zp.io_text == NULL) {
         return -1;
     }
     return 0;
@@ -97,7 +100,7 @@ static int find_objects(void) {
 
 /* A fresh __main__, in the order in which the interpreter fills it. */
 static int find_main_defaults(void) {
-    PyObject *builtin = attr_of("_frozen_importlib", "BuiltinImporter");
+    PyObject *builtin = zp_function("_frozen_importlib", "BuiltinImporter");
     PyObject *builtins = zp_get(zp.modules, "builtins");
     PyObject *name = PyUnicode_FromString("__main__"), *d = PyDict_New();
     PyObject *annotations = PyDict_New();

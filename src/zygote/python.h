@@ -29,7 +29,7 @@ struct zy_python {
     PyObject *bare_modules;              /* dict: names in sys.modules of the bare interpreter */
     PyObject *file_loader;               /* importlib's SourceFileLoader */
     PyObject *atexit_run, *atexit_count; /* atexit._run_exitfuncs, atexit._ncallbacks */
-    PyObject *gc_collect, *gc_freeze, *gc_get_objects;
+    PyObject *gc_collect;
     PyObject *io_file;     /* io.FileIO */
     PyObject *io_buffered; /* io.BufferedWriter */
     PyObject *io_random;   /* io.BufferedRandom */
@@ -47,6 +47,22 @@ extern struct zy_python zp;
 struct zy_job;
 bool zy_shadowed(const struct zy_job *job, PyObject *modules, char *ret_name, size_t size);
 
+/* collector.c: makes gc's functions show what was inherited, too. -1 with a Python exception. */
+int zy_collector_init(PyObject *gc);
+PyObject *zy_collector_own(void); /* new list: what the collector sees without that; or NULL */
+bool zy_collector_thawed(void);   /* the program has asked: own and inherited are mixed */
+void zy_collector_freeze(void);   /* what there is now is inherited */
+/* ending.c: _PyModule_ClearDict: names with one underscore first, then the others. */
+void zy_ending_clear_module(PyObject *module);
+/* Whether one of these objects has a finaliser (our standard streams aside). */
+bool zy_ending_has_leftovers(PyObject *all);
+/* Ends what is left of the program, and sys and builtins with it. Takes over the reference. */
+void zy_ending_leftovers(PyObject *all);
+bool zy_stdio_has(PyObject *obj); /* stdio.c: is it (part of) one of the standard streams? */
+
+/* What a module has under that name, for us alone: a program does not find the module loaded by it.
+ * New reference, or NULL with an exception. */
+PyObject *zp_function(const char *module, const char *name);
 /* Looks everything up. -1 with a Python exception. */
 int zp_init(void);
 /* Forgets the boot program: __main__, sys.argv, sys.path[0], sys.last_*, the excepthook. */

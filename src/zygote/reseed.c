@@ -1,5 +1,5 @@
-/* numpy.random's global generator, which would otherwise be the same in every worker (`random`
- * reseeds itself after a fork).
+/* What would be the same in every worker, and must not be: the main thread's id, and numpy.random's
+ * global generator, which nothing reseeds (`random` reseeds itself after a fork).
  *
  * Its seed() writes to more than a hundred pages. So the zygote seeds it once and keeps a state
  * whose key is an array at a known address; a standby fills that array with random words and sets
@@ -54,7 +54,18 @@ void zy_reseed_prepare(void) {
     PyErr_Clear();
 }
 
+/* threading notes the kernel's id of the main thread when it is imported. */
+static void renew_native_id(void) {
+    PyObject *threading = zp_get(zp.modules, "threading");
+    PyObject *thread = threading ? PyObject_CallMethod(threading, "main_thread", NULL) : NULL;
+    PyObject *done = thread ? PyObject_CallMethod(thread, "_set_native_id", NULL) : NULL;
+    Py_XDECREF(done);
+    Py_XDECREF(thread);
+    PyErr_Clear();
+}
+
 void zy_reseed(void) {
+    renew_native_id();
     if (numpy_random.key == NULL)
         return;
     if (getrandom(numpy_random.key, numpy_random.size, 0) != (ssize_t)numpy_random.size ||

@@ -172,6 +172,13 @@ int zy_stdio_take(const struct zy_job *job) {
     return 0;
 }
 
+bool zy_stdio_has(PyObject *obj) {
+    for (int i = 0; i < 3; i++)
+        if (obj == stdio.text[i] || obj == stdio.buffer[i] || obj == stdio.raw[i])
+            return true;
+    return false;
+}
+
 void zy_stdio_flush(void) {
     for (int i = 1; i < 3; i++) {
         PyObject *layers[] = { stdio.text[i], stdio.buffer[i] };

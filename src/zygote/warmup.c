@@ -171,7 +171,7 @@ static int settle(PyObject *space, struct wf_err *err) {
     if (zy_changes_find(&zy.request, err) < 0)
         return -1;
     drop_namespace(space);
-    if (zp_note_inherited() < 0)
+    if (zp_note_inherited() < 0 || zy_ending_init() < 0)
         return zp_failed(err, "sys.modules");
     zy_heap_freeze();
     return 0;

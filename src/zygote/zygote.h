@@ -210,6 +210,11 @@ void zy_run_exception(struct zy_job *job);
 _Noreturn void zy_finish(struct zy_job *job);
 void zy_finish_rehearse(struct zy_job *job);
 
+/* ending.c: what python does to itself at its end. */
+int zy_ending_init(void);   /* at warm-up, before the heap is frozen; -1 with a Python exception */
+void zy_ending_begin(void); /* sys.is_finalizing() is true from here on */
+void zy_ending_signals(void); /* what Python functions handled has its default action again */
+
 /* The inherited part of a program's end: threads, atexit callbacks, streams. Once per process. */
 void zy_finish_inherited(void);
 
