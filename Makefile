@@ -67,7 +67,7 @@ unit: build asan ## C tests and the replay of the fuzz corpora, plain and saniti
 	@$(MESON) test -C build-asan --no-rebuild --print-errorlogs
 
 system: install ## the real binaries, on every CPython >= 3.10 of this machine
-	@$(PY) -m pytest $(PYTEST_ARGS) $(wildcard tests/system tests/python tests/audit tests/pool)
+	@$(PY) -m pytest $(PYTEST_ARGS) $(wildcard tests/system tests/parity tests/python tests/audit tests/pool)
 
 test: unit system ## all tests
 
@@ -75,8 +75,9 @@ bench: install ## measure, write bench/results, draw the picture and fill the RE
 	@$(PY) bench/run.py
 	@$(PY) tools/readme_table.py
 
-soak: install ## many runs, looking for leaks; then CPython's own test suite, whose results it keeps (hours)
+soak: install ## many runs, looking for leaks; then every observation, and CPython's own test suite (hours)
 	@$(PY) tools/soak.py
+	@$(PY) tools/parity_table.py
 	@$(PY) tools/cpython_parity.py --again
 	@$(PY) tools/cpython_parity.py --report
 
