@@ -12,6 +12,7 @@ int wf_request_nfds(enum wf_type type, const struct wf_request *r) {
                      r->fdnums.size / 4);
     case WF_STARTED:
     case WF_SPAWN:
+    case WF_TERMINAL:
         return 1;
     case WF_WARM:
     case WF_UNSUITABLE:
@@ -29,6 +30,7 @@ int wf_request_nfds(enum wf_type type, const struct wf_request *r) {
     case WF_STATS:
     case WF_GONE:
     case WF_BOUNDS:
+    case WF_INPUT:
         return 0;
     }
     return -1;

@@ -59,11 +59,28 @@ enum wf_type {
     /* zygote → daemon: struct wf_text (reason); it has stopped serving by itself (stale, idle) */
     WF_GONE = 18,
     WF_BOUNDS = 19, /* client → worker, right after WF_RUN: the bounds of struct wf_request */
+    /* worker → client: empty, 1 fd (socket of its session's keeper): the program has a
+     * pseudo-terminal now, in place of the caller's terminal */
+    WF_TERMINAL = 20,
+    /* worker → client: empty; the program looks for input without waiting for it */
+    WF_INPUT = 21,
 };
+#define WF_TYPE_LAST WF_INPUT
 
 /* WF_F_STOPS (WF_RUN): the client wants to be told when the program stops or goes on without its
  * doing, see WF_STOP_NOTICE. */
-enum wf_flags { WF_F_MEMFD = 1, WF_F_WAIT = 2, WF_F_STOPS = 4 };
+enum wf_flags {
+    WF_F_MEMFD = 1,
+    WF_F_WAIT = 2,
+    WF_F_STOPS = 4,
+    /* WF_RUN: descriptor 0, 1, 2 is the caller's controlling terminal */
+    WF_F_TERMINAL_0 = 8,
+    WF_F_TERMINAL_1 = 16,
+    WF_F_TERMINAL_2 = 32,
+    /* WF_RUN, with one of these: the program gets its pseudo-terminal before it starts */
+    WF_F_TERMINAL_NOW = 64,
+};
+#define WF_F_TERMINAL (WF_F_TERMINAL_0 | WF_F_TERMINAL_1 | WF_F_TERMINAL_2)
 
 /* Nothing but its parent, the zygote, learns that a process has stopped. It tells the client by a
  * queued SIGCHLD with this value, to which the number of the signal that stopped the program is

@@ -112,7 +112,7 @@ const char *codec_again(enum codec codec, const uint8_t *data, size_t size, stru
 static const struct wf_header headers[] = {
     { WF_MAGIC, WF_PROTOCOL, WF_RUN, 1234, 5, 0 },
     { WF_MAGIC, WF_PROTOCOL, WF_WARM, WF_MAX_PAYLOAD, WF_MAX_FDS + 1, WF_F_MEMFD | WF_F_WAIT },
-    { WF_MAGIC, WF_PROTOCOL, WF_BOUNDS, WF_INLINE_MAX, WF_MAX_FDS, 0 },
+    { WF_MAGIC, WF_PROTOCOL, WF_TYPE_LAST, WF_INLINE_MAX, WF_MAX_FDS, 0 },
     { WF_MAGIC, WF_PROTOCOL, WF_ADOPT, 0, 0, 0 },
 };
 static const struct wf_started starteds[] = { { 1, 0 }, { 0x7fffffff, UINT64_MAX } };

@@ -294,7 +294,8 @@ TEST(descriptor_counts_and_names) {
     CHECK_NUMBER(wf_request_nfds(WF_SPAWN, sample_request(1)), 1);
     CHECK_NUMBER(wf_request_nfds(WF_STARTED, NULL), 1);
     CHECK_NUMBER(wf_request_nfds(WF_GONE, NULL), 0);
-    CHECK_NUMBER(wf_request_nfds((enum wf_type)(WF_BOUNDS + 1), NULL), -1);
+    CHECK_NUMBER(wf_request_nfds(WF_TERMINAL, NULL), 1);
+    CHECK_NUMBER(wf_request_nfds((enum wf_type)(WF_TYPE_LAST + 1), NULL), -1);
     CHECK_NUMBER(wf_request_nfds((enum wf_type)0, NULL), -1);
     char name[48];
     wf_route_name(sample_request(0)->key, 3, true, name);
