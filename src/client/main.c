@@ -3,11 +3,13 @@
 #include "base/cleanup.h"
 #include "client/cold.h"
 #include "client/context.h"
+#include "client/keeper.h"
 #include "client/named.h"
 #include "client/request.h"
 #include "client/run.h"
 #include "client/signals.h"
 #include "client/start.h"
+#include "client/terminal.h"
 #include "client/text.h"
 
 #include <errno.h>
@@ -57,6 +59,8 @@ static int own_option(const char *option) {
         return wf_write_full(1, help, sizeof help - 1) < 0 ? 1 : 0;
     if (strcmp(option, "--warmfork-version") == 0)
         return wf_write_full(1, version, sizeof version - 1) < 0 ? 1 : 0;
+    if (strcmp(option, "--warmfork-keeper") == 0)
+        return wf_keeper_main();
     return -1;
 }
 
@@ -94,6 +98,10 @@ static _Noreturn void follow(struct client *c) {
     bool dead = false;
     wf_run_spin(run); /* the end of a short program */
     while (!wf_run_check(run, dead)) {
+        if (run->keeper >= 0) {
+            wf_terminal_follow(run, c->signals);
+            break;
+        }
         struct pollfd items[3] = { { .fd = run->replies.fd, .events = POLLIN },
                                    { .fd = run->pidfd, .events = POLLIN },
                                    { .fd = c->signals, .events = POLLIN } };

@@ -2,6 +2,7 @@
 
 #include "base/dirent.h"
 #include "base/cleanup.h"
+#include "base/terminal.h"
 #include "channel/channel.h"
 #include "client/bounds.h"
 
@@ -210,6 +211,22 @@ static int check_stdin(const struct wf_collected *c, struct wf_err *err) {
     return 0;
 }
 
+/* Which of 0, 1 and 2 are the controlling terminal of this process, which only that one answers.
+ * One whose background jobs may not write (stty tostop) must be the program's from the start. */
+static unsigned terminal_flags(void) {
+    unsigned flags = 0, master;
+    int session;
+    struct wf_modes modes;
+    for (int fd = 0; fd < 3; fd++)
+        if (ioctl(fd, WF_TTY_SESSION, &session) == 0 && ioctl(fd, WF_TTY_NUMBER, &master) < 0)
+            flags |= (unsigned)WF_F_TERMINAL_0 << fd;
+    for (int fd = 0; fd < 3; fd++)
+        if ((flags & (unsigned)WF_F_TERMINAL_0 << fd) && ioctl(fd, WF_TTY_MODES, &modes) == 0 &&
+            (modes.local & WF_LOCAL_STOP_OUTPUT))
+            flags |= WF_F_TERMINAL_NOW;
+    return flags;
+}
+
 static int collect(const struct wf_context *ctx, const struct wf_overrides *over, int connection,
                    struct wf_collected *c, struct wf_err *err) {
     int result;
@@ -231,7 +248,7 @@ int wf_request_collect(const struct wf_context *ctx, const struct wf_overrides *
                        int connection, struct wf_collected *ret, struct wf_err *err) {
     const struct wf_command *command = &ctx->command;
     struct wf_request *r = &ret->request;
-    ret->flags = over->stops ? WF_F_STOPS : 0;
+    ret->flags = over->stops ? WF_F_STOPS | terminal_flags() : 0;
     ret->nfds = 0;
     ret->cwd = -1;
     ret->map = NULL;

@@ -181,7 +181,8 @@ int wf_run_start(const struct wf_context *ctx, const struct wf_overrides *over, 
     c->nfds = 0;
     c->cwd = -1;
     c->map = NULL;
-    ret->ended = false;
+    ret->ended = ret->looked = false;
+    ret->keeper = -1;
     memcpy(ret->rundir, rundir, strlen(rundir) + 1);
     for (;;) {
         result = try_variants(&s, with_preload, err);
@@ -208,10 +209,15 @@ static void read_connection(struct wf_run *run) {
     struct wf_header header;
     const uint8_t *payload;
     int result;
-    while (!run->ended && (result = wf_replies_next(&run->replies, &header, &payload, NULL)) > 0)
+    while (!run->ended && (result = wf_replies_next(&run->replies, &header, &payload, NULL)) > 0) {
         if (header.type == WF_EXITED && wf_decode_exited(payload, header.size, &run->end) == NULL &&
             run->end.kind != WF_END_UNKNOWN)
             run->ended = true;
+        else if (header.type == WF_TERMINAL && run->keeper < 0)
+            run->keeper = wf_steal_fd(&run->replies.passed);
+        else if (header.type == WF_INPUT)
+            run->looked = true;
+    }
 }
 
 void wf_run_find_pidfd(struct wf_run *run) {
@@ -244,4 +250,5 @@ int wf_run_signal(const struct wf_run *run, int sig, void *info, struct wf_err *
 void wf_run_done(struct wf_run *run) {
     wf_replies_done(&run->replies);
     wf_close(&run->pidfd);
+    wf_close(&run->keeper);
 }

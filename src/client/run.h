@@ -14,8 +14,10 @@ struct wf_run {
     struct wf_started started;
     uint8_t key[WF_KEY_SIZE]; /* the route it took */
     unsigned variant;
-    bool spins; /* there is more than one CPU: short waits need no sleep */
-    bool ended; /* `end` is final */
+    bool spins;  /* there is more than one CPU: short waits need no sleep */
+    int keeper;  /* of the program's own terminal (terminal.h), owned; -1: it has none */
+    bool looked; /* the program looks for input without waiting for it */
+    bool ended;  /* `end` is final */
     struct wf_exited end;
     char rundir[WF_RUNDIR_MAX + 1];
 };

@@ -75,6 +75,31 @@ static bool would_stop(const struct wf_run *run, int sig) {
     return (other & BIT(sig)) == 0;
 }
 
+bool wf_signals_program_stopped(const struct wf_run *run) {
+    char path[48], text[512];
+    wf_fmt(path, sizeof path, "/proc/%u/stat", run->started.pid);
+    WF_AUTO_FD fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : wf_read_full(fd, text, sizeof text - 1);
+    text[size < 0 ? 0 : size] = '\0';
+    const char *name_end = strrchr(text, ')'); /* the name may hold anything */
+    return name_end != NULL && strncmp(name_end, ") T", 3) == 0;
+}
+
+void wf_signals_stop_here(int sig) {
+    if (sig != SIGSTOP)
+        set_default(sig);
+    syscall(SYS_tgkill, getpid(), getpid(), sig);
+    set_mask(SIG_UNBLOCK, BIT(sig), NULL); /* stops here, unless it was SIGSTOP */
+    set_mask(SIG_BLOCK, BIT(sig), NULL);
+}
+
+int wf_signals_notice(const struct signalfd_siginfo *got) {
+    unsigned by = (unsigned)got->ssi_int - WF_STOP_NOTICE;
+    bool notice = got->ssi_code == SI_QUEUE && by <= 64 &&
+                  (got->ssi_signo == SIGCHLD || got->ssi_signo == SIGCONT);
+    return !notice ? -1 : got->ssi_signo == SIGCHLD ? (int)by : 0;
+}
+
 /* The worker leads a session of its own, where the kernel ignores SIGTSTP and its like; SIGSTOP
  * does for it. This process then stops in the way it was asked to, so that its parent sees the
  * right signal. It returns when it is continued, or at once when the kernel would not stop it
@@ -83,49 +108,31 @@ static bool would_stop(const struct wf_run *run, int sig) {
 static void stop_both(const struct wf_run *run, int sig) {
     uint64_t pending = 0;
     wf_run_signal(run, SIGSTOP, NULL, NULL);
-    set_default(sig);
-    syscall(SYS_tgkill, getpid(), getpid(), sig);
-    set_mask(SIG_UNBLOCK, BIT(sig), NULL); /* stops here */
-    set_mask(SIG_BLOCK, BIT(sig), NULL);
+    wf_signals_stop_here(sig);
     syscall(SYS_rt_sigpending, &pending, sizeof pending);
     if ((pending & BIT(SIGCONT)) == 0)
         wf_run_signal(run, SIGCONT, NULL, NULL);
 }
 
-/* A program that stops by itself stops this process too, as the caller expects of its child. This
- * returns when it is continued; the SIGCONT waits in the signalfd. */
-static void stop_too(const struct wf_run *run, int sig) {
-    char path[48], text[512];
-    wf_fmt(path, sizeof path, "/proc/%u/stat", run->started.pid);
-    WF_AUTO_FD fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd < 0 ? -1 : wf_read_full(fd, text, sizeof text - 1);
-    text[size < 0 ? 0 : size] = '\0';
-    const char *name_end = strrchr(text, ')'); /* the name may hold anything */
-    if (name_end == NULL || strncmp(name_end, ") T", 3) != 0)
-        return;
-    if (sig != SIGSTOP)
-        set_default(sig);
-    syscall(SYS_tgkill, getpid(), getpid(), sig);
-    set_mask(SIG_UNBLOCK, BIT(sig), NULL); /* stops here, unless it was SIGSTOP */
-    set_mask(SIG_BLOCK, BIT(sig), NULL);
-}
-
 /* `ret_stopped` is set when the program may have stopped, and by which signal. */
 static void forward(const struct wf_run *run, const struct signalfd_siginfo *got,
                     int *ret_stopped) {
-    int sig = (int)got->ssi_signo;
-    unsigned stopped_by = (unsigned)got->ssi_int - WF_STOP_NOTICE;
-    bool notice = got->ssi_code == SI_QUEUE && stopped_by <= 64;
-    if (sig == SIGCHLD && notice && stopped_by > 0)
-        *ret_stopped = (int)stopped_by;
+    int sig = (int)got->ssi_signo, stopped_by = wf_signals_notice(got);
+    if (stopped_by > 0)
+        *ret_stopped = stopped_by;
     else if (sig == SIGCHLD && *ret_stopped == 0)
         *ret_stopped = SIGSTOP; /* the kernel keeps one SIGCHLD: a notice may be behind this one */
-    if (notice && (sig == SIGCHLD || sig == SIGCONT))
+    if (stopped_by >= 0)
         return;
     if ((sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU) && would_stop(run, sig)) {
         stop_both(run, sig);
         return;
     }
+    wf_signals_pass(run, got);
+}
+
+void wf_signals_pass(const struct wf_run *run, const struct signalfd_siginfo *got) {
+    int sig = (int)got->ssi_signo;
     if (got->ssi_code ==
         SI_QUEUE) { /* the only code that the kernel lets us pass on, together with its value */
         siginfo_t info;
@@ -149,8 +156,8 @@ void wf_signals_forward(int fd, const struct wf_run *run) {
         for (size_t i = 0; i < (size_t)size / sizeof *got; i++)
             forward(run, &got[i], &stopped);
     /* Only now: among them may be the SIGCONT that ends a stop which this process knows of. */
-    if (stopped != 0)
-        stop_too(run, stopped);
+    if (stopped != 0 && wf_signals_program_stopped(run))
+        wf_signals_stop_here(stopped);
 }
 
 void wf_signals_end(const struct wf_exited *end) {

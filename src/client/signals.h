@@ -18,5 +18,18 @@ int wf_signals_open(int *ret_fd, struct wf_err *err);
  * its own; it returns after SIGCONT. */
 void wf_signals_forward(int fd, const struct wf_run *run);
 
+/* The parts of it, for a program that has a terminal of its own (terminal.h): */
+
+struct signalfd_siginfo;
+/* Hands one signal on to the program. */
+void wf_signals_pass(const struct wf_run *run, const struct signalfd_siginfo *got);
+/* WF_STOP_NOTICE: the signal that stopped the program, 0: it goes on; -1: it is none. */
+int wf_signals_notice(const struct signalfd_siginfo *got);
+/* The program is stopped now. */
+bool wf_signals_program_stopped(const struct wf_run *run);
+/* Stops this process, as its parent expects when the program has stopped. Returns when it is
+ * continued, with the SIGCONT in the signalfd; at once where the kernel does not stop it. */
+void wf_signals_stop_here(int sig);
+
 /* Ends this process as the program ended, without a core dump of its own. */
 _Noreturn void wf_signals_end(const struct wf_exited *end);

@@ -340,6 +340,7 @@ _Noreturn void zy_finish(struct zy_job *job) {
         job->status_value = 120;
     bool tell = job->connection >= 0 && job->owner == getpid() &&
                 zy_is_connection(job, job->connection);
+    zy_terminal_leave();
     close_all_but(tell ? job->connection : -1);
     if (tell)
         send_status(job);

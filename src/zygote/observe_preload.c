@@ -1,12 +1,14 @@
 /* _observe.so: preloaded into a zygote from its very start, it notes what warming up depended on:
  * which environment variables C code asked for, which files were read, whether something was
  * written, whether the working directory was asked for. The zygote serves only while all of that is
- * as it was. Depends on libc alone.
+ * as it was. observe_terminal.c is its other half. Depends on libc alone.
  *
  * Strings are noted once each. When a table is full `wf_observe_full` is set and the zygote refuses
  * to serve: it must not guess. In workers nothing is recorded, and every function is its original.
  */
 #undef _FILE_OFFSET_BITS /* it would make open another name for open64; both are defined here */
+#include "zygote/observe.h"
+
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -116,6 +118,13 @@ static void note_open(const char *path, int writes) {
         note(writes ? OBSERVED_WRITTEN : OBSERVED_FILES, path);
 }
 
+/* Which file is to be opened: a terminal may have another one in its place (terminal.c). */
+static const char *which(const char *path) {
+    if (wf_observe_terminal == NULL || path == NULL || strncmp(path, "/dev/", 5) != 0)
+        return path;
+    return wf_observe_terminal->open(path);
+}
+
 static int open_flags(const char *path, int flags) {
     if (is_recording() && !(flags & (O_DIRECTORY | O_PATH)))
         note_open(path, (flags & O_ACCMODE) != O_RDONLY);
@@ -134,7 +143,7 @@ static int open_flags(const char *path, int flags) {
             mode = va_arg(args, mode_t);                                                           \
             va_end(args);                                                                          \
         }                                                                                          \
-        return original(path, flags, mode);                                                        \
+        return original(which(path), flags, mode);                                                 \
     }
 
 #define OPENAT(name)                                                                               \
@@ -149,7 +158,7 @@ static int open_flags(const char *path, int flags) {
             mode = va_arg(args, mode_t);                                                           \
             va_end(args);                                                                          \
         }                                                                                          \
-        return original(dir, path, flags, mode);                                                   \
+        return original(dir, which(path), flags, mode);                                            \
     }
 
 #define FOPEN(name)                                                                                \
@@ -159,7 +168,7 @@ static int open_flags(const char *path, int flags) {
             original = NEXT(name);                                                                 \
         if (is_recording())                                                                        \
             note_open(path, mode[0] != 'r' || strchr(mode, '+') != NULL);                          \
-        return original(path, mode);                                                               \
+        return original(which(path), mode);                                                        \
     }
 
 OPEN(open)

@@ -208,6 +208,8 @@ static void serve(int connection) {
     atomic_fetch_add(&zy.shared->served, 1);
     atomic_store(&zy.shared->last_us, wf_now_us());
     say_started(&job);
+    if (message.header.flags & WF_F_TERMINAL)
+        zy_terminal_arm(&job, message.header.flags);
     zy_run(&job);
     zy_finish(&job);
 }

@@ -224,6 +224,11 @@ bool zy_pages_wanted(unsigned slot);
 _Noreturn void zy_pages_learn(void);
 void zy_pages_copy(void); /* in a standby */
 
+/* terminal.c: the program's stdio is its caller's terminal (`flags`: WF_F_TERMINAL…). */
+void zy_terminal_arm(struct zy_job *job, unsigned flags);
+/* At the program's end, while its descriptors are still open. */
+void zy_terminal_leave(void);
+
 /* reseed.c: before the heap is frozen; in a standby. */
 void zy_reseed_prepare(void);
 void zy_reseed(void);

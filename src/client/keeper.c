@@ -1,0 +1,91 @@
+#include "client/keeper.h"
+
+#include "base/io.h"
+#include "base/terminal.h"
+#include "client/signals.h"
+#include "client/spawn.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { CLIENT, MASTER, REAL, READY };
+
+/* The member of the program's group that makes us its parent. It sleeps; every signal that the
+ * group gets is blocked. */
+static void start_member(int group) {
+    int keeper = getpid();
+    int child = wf_spawn_fork();
+    if (child > 0)
+        syscall(SYS_setpgid, child, group); /* before anybody goes on */
+    if (child != 0)
+        return;
+    prctl(PR_SET_PDEATHSIG, (long)SIGKILL, 0L, 0L, 0L);
+    prctl(PR_SET_NAME, (long)(uintptr_t)WF_MEMBER_NAME, 0L, 0L, 0L);
+    if (syscall(SYS_getppid) != keeper)
+        _exit(1);
+    syscall(SYS_close_range, 0, ~0u, 0);
+    for (;;)
+        syscall(SYS_ppoll, NULL, 0, NULL, NULL, 0);
+}
+
+static int send_master(void) {
+    union {
+        char space[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = { { 0 } };
+    const int master = MASTER;
+    char byte = 0;
+    struct iovec part = { &byte, 1 };
+    struct msghdr msg = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control
+    };
+    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof master);
+    memcpy(CMSG_DATA(c), &master, sizeof master);
+    return sendmsg(CLIENT, &msg, MSG_NOSIGNAL) == 1 ? 0 : -1;
+}
+
+static void set_foreground(int group) { ioctl(MASTER, WF_TTY_SET_GROUP, &group); }
+
+int wf_keeper_main(void) {
+    struct wf_modes modes;
+    bool raw = false, told = false;
+    char command;
+    wf_signals_block();
+    int self = getpid(), group = (int)syscall(SYS_getsid, 0);
+    if (syscall(SYS_setpgid, 0, 0) < 0)
+        return 1;
+    start_member(group);
+    if (send_master() < 0)
+        return 1;
+    for (;;) {
+        ssize_t got = read(CLIENT, &command, 1);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        if (command == WF_KEEPER_FOREGROUND)
+            set_foreground(group);
+        else if (command == WF_KEEPER_BACKGROUND)
+            set_foreground(self);
+        else if (command == WF_KEEPER_CONTINUE)
+            syscall(SYS_kill, -group, SIGCONT);
+        else if (command == WF_KEEPER_RAW || command == WF_KEEPER_RESTORED)
+            raw = command == WF_KEEPER_RAW;
+        if (!told)
+            told = write(READY, &command, 1) == 1;
+    }
+    if (raw && ioctl(MASTER, WF_TTY_MODES, &modes) == 0)
+        ioctl(REAL, WF_TTY_SET_MODES, &modes);
+    return 0;
+}

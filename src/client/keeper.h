@@ -1,0 +1,26 @@
+/* The keeper of a program's session: warmpy once more, executed by the worker when its program gets
+ * a pseudo-terminal (src/zygote/terminal.c), because some things can only be done from within a
+ * session:
+ *
+ * - its process group has a member whose parent is of the session but not of the group. Without
+ * that the group is an orphan to the kernel, where Ctrl-Z and its like are ignored;
+ * - it changes the foreground group for the client, which is of another session;
+ * - when the client dies of SIGKILL it gives the caller's terminal the modes that the program had.
+ *
+ * Descriptors: 0 the client's socket, 1 the master of the pty, 2 the caller's terminal, 3 is told
+ * (one byte) when the first command has been carried out. The master is the first thing sent to the
+ * client, with a byte. Then it does what single bytes say until end of file. */
+#pragma once
+
+enum wf_keeper_command {
+    WF_KEEPER_FOREGROUND = 'F', /* the program's group is in the foreground */
+    WF_KEEPER_BACKGROUND = 'B', /* the keeper is */
+    WF_KEEPER_CONTINUE = 'C',   /* SIGCONT to the program's group */
+    WF_KEEPER_RAW = 'R',        /* the caller's terminal is raw: restore it if the client dies */
+    WF_KEEPER_RESTORED = 'O',   /* it is not */
+};
+
+#define WF_MEMBER_NAME "warmpy:member" /* of the process that is there for the first of these */
+
+/* Returns the exit status. */
+int wf_keeper_main(void);

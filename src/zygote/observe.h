@@ -1,0 +1,19 @@
+/* What _observe.so, preloaded into every zygote, tells _zygote.so of a program's terminal. Both
+ * are in every worker; this is all that they know of each other besides inputs.c. */
+#pragma once
+
+enum wf_observe_use {
+    WF_OBSERVE_READ,   /* reads, or waits for something to read */
+    WF_OBSERVE_LOOK,   /* looks for something to read, and does not wait for it */
+    WF_OBSERVE_CHANGE, /* asks for or changes what only the terminal's own session may */
+};
+
+/* Called before the program's call. */
+struct wf_observe_terminal {
+    void (*use)(int fd, enum wf_observe_use use);
+    const char *(*open)(const char *path); /* in /dev; returns the path that is to be opened */
+    void (*process)(void);                 /* makes a process, or becomes another program */
+};
+
+/* NULL: nobody wants to know. */
+extern const struct wf_observe_terminal *wf_observe_terminal;

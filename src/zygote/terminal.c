@@ -1,0 +1,342 @@
+/* The program's terminal.
+ *
+ * A worker cannot join its caller's session, and only a session's members have /dev/tty, process
+ * groups in the foreground, and stops. Programs that just write need none of that: they are given
+ * the caller's terminal itself, and nothing stands between. Whatever goes further is told to us by
+ * _observe.so (observe_terminal.c) just before it happens; then, once and for all, the worker gets
+ * a pseudo-terminal in the place of the caller's, which the client connects to that
+ * (src/client/terminal.c):
+ *
+ * 1 a pty with the modes and the size of the caller's terminal
+ * 2 it becomes the controlling terminal of this session, which the worker has led since it was
+ *   forked
+ * 3 the session's keeper starts (src/client/keeper.c): the client's own program, executed here,
+ *   because it must be of this session. It is our sibling, so that the program has no child that it
+ *   did not make.
+ * 4 the client is told, and the keeper by the client whether we are in the foreground
+ * 5 the pty takes the number of every descriptor that is the caller's terminal
+ *
+ * If any of this fails the program keeps what it has. */
+#include "zygote/zygote.h"
+
+#include "base/dirent.h"
+#include "base/io.h"
+#include "base/terminal.h"
+#include "channel/channel.h"
+#include "zygote/observe.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define KEEPER_STACK 16384
+#define HIGH_FD 900 /* what is open for a moment only, away from the program's numbers */
+
+static struct {
+    struct zy_job *job;
+    const struct wf_observe_terminal **hooks; /* of _observe.so */
+    unsigned device;                          /* the caller's terminal, then the pty */
+    char name[64];                            /* path of the caller's terminal; "": has none */
+    char own_name[32];                        /* path of the pty */
+    atomic_bool attached;                     /* the program has the pty */
+    pid_t keeper;                             /* 0: none */
+    bool looked; /* the client knows that the program looks for input */
+} terminal;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* What is open while the pty is being made. */
+struct making {
+    int real, master, slave, socket[2], ready[2];
+    char client[40];
+    int failed; /* errno of the keeper's exec */
+};
+
+/* By hand throughout, so that it does not come by _observe.so. */
+static long control(int fd, unsigned long request, void *argument) {
+    return syscall(SYS_ioctl, fd, request, argument);
+}
+
+static unsigned device_of(int fd) {
+    unsigned device = 0;
+    return control(fd, WF_TTY_DEVICE, &device) == 0 ? device : 0;
+}
+
+static int high(int fd) { return fd < 0 ? fd : wf_move_fd(fd, HIGH_FD); }
+
+static void making_done(struct making *m) {
+    wf_close(&m->real);
+    wf_close(&m->master);
+    wf_close(&m->slave);
+    for (int i = 0; i < 2; i++) {
+        wf_close(&m->socket[i]);
+        wf_close(&m->ready[i]);
+    }
+}
+
+static bool make_pty(struct making *m) {
+    int unlock = 0;
+    unsigned number;
+    struct wf_modes modes;
+    uint16_t size[4];
+    m->master = high(
+        (int)syscall(SYS_openat, AT_FDCWD, WF_DEV_PTMX, O_RDWR | O_NOCTTY | O_CLOEXEC));
+    if (m->master < 0 || control(m->master, WF_TTY_UNLOCK, &unlock) < 0 ||
+        control(m->master, WF_TTY_NUMBER, &number) < 0)
+        return false;
+    m->slave = high(
+        (int)control(m->master, WF_TTY_PEER, (void *)(uintptr_t)(O_RDWR | O_NOCTTY | O_CLOEXEC)));
+    if (m->slave < 0 || control(m->real, WF_TTY_MODES, &modes) < 0 ||
+        control(m->slave, WF_TTY_SET_MODES, &modes) < 0)
+        return false;
+    if (control(m->real, WF_TTY_SIZE, size) == 0)
+        control(m->slave, WF_TTY_SET_SIZE, size);
+    wf_fmt(terminal.own_name, sizeof terminal.own_name, "/dev/pts/%u", number);
+    return true;
+}
+
+/* In a child that shares our memory and holds us up until it is another program. */
+static int become_keeper(void *argument) {
+    struct making *m = argument;
+    char *const argv[] = { (char *)"warmpy", (char *)"--warmfork-keeper", NULL }, *const envp[] = {
+        NULL
+    };
+    const int from[] = { m->socket[1], m->master, m->real, m->ready[1] };
+    for (int i = 0; i < 4; i++)
+        if (syscall(SYS_dup3, from[i], i, 0) < 0)
+            goto failed;
+    syscall(SYS_close_range, 4, ~0u, 0);
+    syscall(SYS_execve, m->client, argv, envp);
+failed:
+    m->failed = errno ? errno : EINVAL;
+    _exit(127);
+}
+
+static bool start_keeper(struct making *m) {
+    static _Alignas(16) char stack[KEEPER_STACK];
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return false;
+    m->socket[0] = high(pair[0]);
+    m->socket[1] = high(pair[1]);
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        return false;
+    m->ready[0] = high(pair[0]);
+    m->ready[1] = high(pair[1]);
+    wf_fmt(m->client, sizeof m->client, "/proc/%u/exe", terminal.job->client_pid);
+    terminal.keeper = clone(become_keeper, stack + sizeof stack,
+                            CLONE_VM | CLONE_VFORK | CLONE_PARENT | SIGCHLD, m);
+    if (terminal.keeper < 0 || m->failed != 0)
+        terminal.keeper = 0;
+    return terminal.keeper > 0;
+}
+
+/* When there is no keeper, or no client: this session loses its terminal again. That raises SIGHUP
+ * here, which must not be seen: all signals are blocked, and this one is taken away again. */
+static void undo_controlling(void) {
+    static const struct timespec now = { 0, 0 };
+    sigset_t set;
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, WF_DEV_TTY, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    control(fd, TIOCNOTTY, NULL);
+    wf_close(&fd);
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    sigtimedwait(&set, NULL, &now);
+}
+
+/* The pty in the place of one descriptor that is the caller's terminal: with its access mode, its
+ * flags and its number. */
+static void replace(const struct making *m, int fd) {
+    int flags = fcntl(fd, F_GETFL), own = fcntl(fd, F_GETFD), as = m->slave;
+    if (flags < 0 || own < 0)
+        return;
+    if (flags & O_PATH)
+        return;
+    if ((flags & (O_ACCMODE | O_NONBLOCK | O_APPEND)) != O_RDWR)
+        as = (int)control(m->master, WF_TTY_PEER,
+                          (void *)(uintptr_t)((flags & (O_ACCMODE | O_NONBLOCK | O_APPEND)) |
+                                              O_NOCTTY | O_CLOEXEC));
+    if (as >= 0)
+        syscall(SYS_dup3, as, fd, own & FD_CLOEXEC ? O_CLOEXEC : 0);
+    if (as >= 0 && as != m->slave)
+        wf_close(&as);
+}
+
+static void replace_all(const struct making *m) {
+    _Alignas(8) char buffer[4096];
+    long got;
+    int dir = high(
+        (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    while ((got = syscall(SYS_getdents64, dir, buffer, sizeof buffer)) > 0) {
+        for (long at = 0; at < got;) {
+            const struct wf_dirent *d = (const void *)(buffer + at);
+            int fd = 0;
+            for (const char *c = d->name; *c >= '0' && *c <= '9'; c++)
+                fd = fd * 10 + (*c - '0');
+            if (d->name[0] != '.' && fd != m->real && device_of(fd) == terminal.device)
+                replace(m, fd);
+            at += d->size;
+        }
+    }
+    wf_close(&dir);
+}
+
+/* Waits until the keeper has done what the client told it first: whether we are in the foreground
+ * matters to what the program is about to do. End of file: there is no keeper any more. */
+static void await_keeper(struct making *m) {
+    char byte;
+    wf_close(&m->ready[1]);
+    wf_close(&m->socket[1]);
+    while (syscall(SYS_read, m->ready[0], &byte, 1) < 0 && errno == EINTR)
+        ;
+}
+
+static bool connection_is_whole(void) {
+    return terminal.job->connection >= 0 &&
+           zy_is_connection(terminal.job, terminal.job->connection);
+}
+
+static bool attach(int real) {
+    struct making m = {
+        .real = -1, .master = -1, .slave = -1, .socket = { -1, -1 }, .ready = { -1, -1 }
+    };
+    bool done = false;
+    m.real = fcntl(real, F_DUPFD_CLOEXEC, HIGH_FD);
+    if (m.real >= 0 && connection_is_whole() && make_pty(&m) &&
+        control(m.slave, WF_TTY_CONTROLLING, NULL) == 0) {
+        done = start_keeper(&m) && wf_channel_send(terminal.job->connection, WF_TERMINAL, 0, NULL,
+                                                   0, &m.socket[0], 1, NULL) == 0;
+        if (done) {
+            await_keeper(&m);
+            replace_all(&m);
+            terminal.device = device_of(m.slave);
+            atomic_store(&terminal.attached, true);
+        } else {
+            undo_controlling();
+        }
+    }
+    making_done(&m);
+    return done;
+}
+
+/* A descriptor of the caller's terminal, or -1. */
+static int find_real(void) {
+    for (int fd = 0; fd < 3; fd++)
+        if (device_of(fd) == terminal.device)
+            return fd;
+    /* The program has closed or moved them: opened anew, by name. */
+    int fd = terminal.name[0] == '\0'
+                 ? -1
+                 : (int)syscall(SYS_openat, AT_FDCWD, terminal.name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (fd >= 0 && device_of(fd) != terminal.device)
+        wf_close(&fd);
+    return fd;
+}
+
+/* Once: afterwards the program has the pty, or keeps what it has for good. Signals wait, so that no
+ * handler of the program's comes by here meanwhile. */
+static void attach_now(int real) {
+    uint64_t all = ~0ull, before = 0;
+    int code = errno, opened = -1;
+    if (terminal.job->owner != getpid())
+        return;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
+    pthread_mutex_lock(&lock);
+    if (!terminal.attached && *terminal.hooks != NULL) {
+        if (real < 0)
+            real = opened = find_real();
+        if (real < 0 || !attach(real))
+            *terminal.hooks = NULL;
+    }
+    if (opened > 2)
+        wf_close(&opened);
+    pthread_mutex_unlock(&lock);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
+    errno = code;
+}
+
+/* A program that looks whether there is input, and goes on when there is none, is never seen
+ * waiting for it: the client must not wait for that either. */
+static void tell_look(void) {
+    bool first;
+    int code = errno;
+    pthread_mutex_lock(&lock);
+    first = !terminal.looked && terminal.job->owner == getpid() && connection_is_whole();
+    if (first)
+        terminal.looked = wf_channel_send(terminal.job->connection, WF_INPUT, 0, NULL, 0, NULL, 0,
+                                          NULL) == 0;
+    pthread_mutex_unlock(&lock);
+    errno = code;
+}
+
+static void on_use(int fd, enum wf_observe_use use) {
+    int code = errno;
+    if ((terminal.attached && terminal.looked) || terminal.job->owner != getpid() ||
+        device_of(fd) != terminal.device) {
+        errno = code;
+        return;
+    }
+    if (!terminal.attached)
+        attach_now(fd);
+    if (use == WF_OBSERVE_READ && (fcntl(fd, F_GETFL) & O_NONBLOCK))
+        use = WF_OBSERVE_LOOK;
+    if (use == WF_OBSERVE_LOOK && terminal.attached && !terminal.looked)
+        tell_look();
+    errno = code;
+}
+
+/* Any terminal at all: a session's leader without one would make the next that it opens its
+ * controlling terminal, which a program that is in its caller's session would not. */
+static const char *on_open(const char *path) {
+    if (strncmp(path, "/dev/tty", 8) != 0 && strncmp(path, "/dev/pts/", 9) != 0)
+        return path;
+    if (!terminal.attached)
+        attach_now(-1);
+    return terminal.attached && strcmp(path, terminal.name) == 0 ? terminal.own_name : path;
+}
+
+static void on_process(void) {
+    if (!terminal.attached)
+        attach_now(-1);
+}
+
+void zy_terminal_arm(struct zy_job *job, unsigned flags) {
+    static const struct wf_observe_terminal hooks = { on_use, on_open, on_process };
+    char link[32];
+    int fd = flags & WF_F_TERMINAL_0 ? 0 : flags & WF_F_TERMINAL_1 ? 1 : 2;
+    terminal.hooks = dlsym(RTLD_DEFAULT, "wf_observe_terminal");
+    terminal.device = device_of(fd);
+    if (terminal.hooks == NULL || terminal.device == 0)
+        return;
+    terminal.job = job;
+    wf_fmt(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t size = readlink(link, terminal.name, sizeof terminal.name - 1);
+    terminal.name[size < 0 ? 0 : size] = '\0';
+    *terminal.hooks = &hooks;
+    if (flags & WF_F_TERMINAL_NOW)
+        attach_now(fd);
+}
+
+/* A session's leader that ends takes the terminal's foreground group with it (SIGHUP), which in the
+ * caller's session nobody would do to children that go on: the keeper, whom it does not hurt, steps
+ * into the foreground. */
+void zy_terminal_leave(void) {
+    uint64_t stop = 1ull << (SIGTTOU - 1);
+    if (terminal.keeper == 0 || terminal.job->owner != getpid())
+        return;
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, WF_DEV_TTY, O_RDWR | O_CLOEXEC | O_NOCTTY);
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &stop, NULL, sizeof stop);
+    if (fd >= 0)
+        control(fd, WF_TTY_SET_GROUP, &terminal.keeper);
+    wf_close(&fd);
+}
