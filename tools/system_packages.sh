@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the system must have before `make` can work: a C compiler, a CPython >= 3.10 with headers and venv, and, to make
-# warmpy faster to build small, musl. Missing packages are installed when we are root, else the one command to run is
+# What the system must have before `make` can work: a C compiler, a CPython >= 3.10 with headers and venv; to make warmpy
+# faster to build small, musl; and what its tests run. Missing packages are installed when we are root, else the one command to run is
 # printed. Arguments: the python to use.
 set -eu
 
@@ -29,6 +29,10 @@ else
     needed="$needed python3 python3-venv python3-dev"
 fi
 have musl-gcc || wished="$wished musl-tools"
+# Programs that the tests run in a terminal (tests/system/test_terminal.py).
+have zsh || wished="$wished zsh"
+have vim || wished="$wished vim"
+have less || wished="$wished less"
 
 [ -n "$needed$wished" ] || exit 0
 
@@ -50,4 +54,5 @@ if [ -n "$needed" ]; then
     have apt-get && echo "    sudo $command" >&2
     exit 1
 fi
-echo "make: without musl-gcc, warmpy uses start-up code of its own, which is as fast (sudo $command)" >&2
+echo "make: without musl-gcc warmpy uses start-up code of its own, which is as fast; without zsh, vim and less some tests are" \
+    "skipped (sudo $command)" >&2
