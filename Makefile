@@ -75,8 +75,9 @@ bench: install ## measure, write bench/results, draw the picture and fill the RE
 	@$(PY) bench/run.py
 	@$(PY) tools/readme_table.py
 
-soak: install ## many runs, looking for leaks; then every observation, and CPython's own test suite (hours)
+soak: install ## many runs, looking for leaks; the auditor and all libraries (GBs), every observation, CPython's own test suite (hours)
 	@$(PY) tools/soak.py
+	@WARMFORK_AUDIT_FULL=1 WARMFORK_AUDIT_TORCH=1 $(PY) -m pytest -n 2 tests/audit/test_libraries.py tests/audit/test_integrations.py
 	@$(PY) tools/parity_table.py
 	@$(PY) tools/cpython_parity.py --again
 	@$(PY) tools/cpython_parity.py --report

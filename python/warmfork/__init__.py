@@ -5,6 +5,7 @@ those two load into an interpreter (`_zygote`, `_observe.so`, `boot.py`, `cold_i
 
 * is this process safe to fork? `audit()`, `is_safe_to_fork()`, `safefork()`, `audit_at_fork()`, `trace()`; what they
   answer with: `Report`, `Finding`, `UnsafeForkError`, `UnsafeForkWarning`
+* the same for gunicorn, celery and pytest: `audit_gunicorn`, `audit_celery`, `audit_pytest`
 * tasks in processes forked from this one: `ForkQueue` (results in order), `ForkExecutor` (a
   `concurrent.futures.Executor`); in a task `current_worker()`; what can go wrong: `WorkerDied`, `TaskTimeout`,
   `BrokenPool`, `ForkQueueException`. These are imported when they are first used

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from warmfork._auditor import audit
@@ -12,6 +13,7 @@ from warmfork._report import Finding, UnsafeForkError
 MODES = ("warn", "raise", "log")
 
 _mode: str | None = None
+_once: Callable[[], None] | None = None
 _hooked = False
 _busy = False
 
@@ -69,19 +71,38 @@ def audit_at_fork(mode: str | None) -> None:
     nothing is forked, "log" logs every finding as `is_safe_to_fork()` does. None ends it. The last call counts.
     Children inherit it. Raises ValueError for another mode.
     """
-    global _mode, _hooked
+    global _mode
     if mode is not None and mode not in MODES:
         raise ValueError(f"mode {mode!r}: not one of {', '.join(MODES)}")
     _mode = mode
-    if mode is not None and not _hooked:
-        # An audit hook sees every fork, also by who has imported the function by name, and may refuse it; handlers
-        # of os.register_at_fork cannot refuse. It can never be removed: that is what _mode is for.
+    if mode is not None:
+        _install()
+
+
+def before_next_fork(callback: Callable[[], None]) -> None:
+    """Call it once, before the next `os.fork()`; what it raises comes out of that, and nothing is forked."""
+    global _once
+    _once = callback
+    _install()
+
+
+def _install() -> None:
+    # An audit hook sees every fork, also by who has imported the function by name, and may refuse it; handlers of
+    # os.register_at_fork cannot refuse. It can never be removed: it does nothing when nobody wants to know.
+    global _hooked
+    if not _hooked:
         sys.addaudithook(_hook)
         _hooked = True
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
-    if _mode is not None and event in ("os.fork", "os.forkpty") and not _busy:
+    global _once
+    if event not in ("os.fork", "os.forkpty") or _busy:
+        return
+    if _once is not None:
+        callback, _once = _once, None
+        callback()
+    if _mode is not None:
         _before_fork(_mode)
 
 

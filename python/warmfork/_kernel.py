@@ -21,7 +21,9 @@ def findings(facts: list[Fact], owners: Mapping[int, str], make: Make) -> list[F
         handle = HANDLERS.get(fact[0])
         if handle is not None:
             found.append(handle(fact, owners.get(fact[1], ""), make))
-    return [*found, *_shared_memory([f for f in facts if f[0] == "shared"], make)]
+    ring = any(f[0] == "io-uring" for f in facts)  # its descriptor says it already
+    shared = [f for f in facts if f[0] == "shared" and not (ring and f[2].startswith("anon_inode:[io_uring]"))]
+    return [*found, *_shared_memory(shared, make)]
 
 
 def _descriptor(fact: Fact, **more: object) -> dict[str, object]:

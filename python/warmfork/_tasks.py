@@ -7,19 +7,21 @@ import re
 import signal
 import sys
 import threading
+import time
 from typing import Any, NamedTuple
 
 from warmfork import _audit, _known, _trace, _where
 from warmfork._report import Fact, Finding, Make
 
 PROBE_TASKS = 1
+LOOKS_S = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064)  # between looks at threads that are busy
 SETTLE_MS = 1000  # a child that has not run its fork handlers by then hangs in them
 
 
 class Settled(NamedTuple):
     """What a fork that does nothing has shown."""
 
-    tasks: set[int]  # kernel ids of the threads that are still there
+    tasks: dict[int, Fact]  # the threads that are still there; by now those that were busy wait, and show where
     child: set[str]  # names of the threads that the child has, made by fork handlers
     hung: bool
 
@@ -52,7 +54,8 @@ def settle() -> Settled:
         _audit.mute_children(False)
         _make_up_for(waiting)
     names = (answer or b"").decode(errors="replace").split("\0")
-    return Settled({f[1] for f in _audit.facts(PROBE_TASKS) if f[0] == "task"}, set(names) - {""}, answer is None)
+    left = {f[1]: f for f in _audit.facts(PROBE_TASKS) if f[0] == "task"}
+    return Settled(left, set(names) - {""}, answer is None)
 
 
 def _make_up_for(waiting: bool) -> None:
@@ -105,7 +108,8 @@ def findings(facts: list[Fact], make: Make, may_settle: bool) -> list[Finding | 
         tid = _audit.task_of(ident) if ident not in threading._active else 0  # type: ignore[attr-defined]
         if tasks.pop(tid, None) is not None:
             found.append(_raw_thread(ident, tid, frame, settled, make))
-    found += _native_threads(list(tasks.values()), settled, why, make)
+    native = [settled.tasks.get(tid, f) if settled is not None else f for tid, f in tasks.items()]
+    found += _native_threads(_look_again(native), settled, why, make)
     return found
 
 
@@ -187,6 +191,17 @@ def _raw_thread(ident: int, tid: int, frame: Any, settled: Settled | None, make:
         },
         key=(tid, ident),
     )
+
+
+def _look_again(tasks: list[Fact]) -> list[Fact]:
+    """A thread that is busy shows no library: looks a few times more, until it waits for something."""
+    for pause in LOOKS_S:
+        if all(_library_of(f) or f[3] for f in tasks):
+            break
+        time.sleep(pause)
+        now = {f[1]: f for f in _audit.facts(PROBE_TASKS) if f[0] == "task"}
+        tasks = [f if f[3] else now.get(f[1], f) for f in tasks]
+    return tasks
 
 
 def _library_of(fact: Fact) -> _known.Library | None:

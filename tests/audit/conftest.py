@@ -1,5 +1,5 @@
 """Fixtures of the auditor's tests: `python` is each interpreter found (one with --python-one), `libraries` one that has
-the real libraries of requirements.txt, in a venv that is made once."""
+the real libraries of requirements-sample.txt, or with WARMFORK_AUDIT_FULL=1 of requirements.txt, in a venv of its own."""
 
 import hashlib
 import os
@@ -61,7 +61,8 @@ def make_venv(requirements):
     if named:
         return named
     base = next((p for p in find_pythons() if "3.11" in p or "3.12" in p), sys.executable)
-    digest = hashlib.sha256(requirements.read_bytes() + base.encode()).hexdigest()[:12]
+    pins = (HERE / "requirements.txt").read_bytes()
+    digest = hashlib.sha256(requirements.read_bytes() + pins + base.encode()).hexdigest()[:12]
     folder = ROOT / "build" / f"audit-{requirements.stem}-{digest}"
     folder.parent.mkdir(exist_ok=True)
     with open(f"{folder}.lock", "w") as lock:
@@ -78,7 +79,8 @@ def make_venv(requirements):
 
 @pytest.fixture(scope="session")
 def libraries():
-    return make_venv(HERE / "requirements.txt")
+    full = os.environ.get("WARMFORK_AUDIT_FULL")
+    return make_venv(HERE / ("requirements.txt" if full else "requirements-sample.txt"))
 
 
 @pytest.fixture(scope="session")
