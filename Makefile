@@ -74,6 +74,7 @@ test: unit system ## all tests
 bench: install ## measure, write bench/results, draw the picture and fill the README's table
 	@$(PY) bench/run.py
 	@$(PY) tools/readme_table.py
+	@$(PY) bench/audit.py
 
 soak: install ## many runs, looking for leaks; the auditor and all libraries (GBs), every observation, CPython's own test suite (hours)
 	@$(PY) tools/soak.py

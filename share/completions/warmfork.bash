@@ -13,13 +13,27 @@ _warmctl() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]}
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "start warm status stop logs --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "start warm status stop logs audit --help --version" -- "$cur"))
         return
     fi
     local i
     for ((i = 2; i < COMP_CWORD; i++)); do
         [[ ${COMP_WORDS[i]} == -- ]] && { COMPREPLY=($(compgen -W "-b -B -E -I -O -OO -P -q -s -S -u -W -X" -- "$cur")); return; }
     done
+    if [[ $command == audit ]]; then
+        case $prev in
+        --fail-on) COMPREPLY=($(compgen -W "unsafe warning info never" -- "$cur")) ;;
+        -m | -c) ;;
+        *)
+            if [[ $cur == -* ]]; then
+                COMPREPLY=($(compgen -W "--json --fail-on --python -m -c" -- "$cur"))
+            else
+                compopt -o filenames 2>/dev/null
+                COMPREPLY=($(compgen -d -- "$cur") $(compgen -f -X '!*.@(py|pyz|zip)' -- "$cur"))
+            fi ;;
+        esac
+        return
+    fi
     case $prev in
     --init | --python) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
     --preload | -n | --lines) return ;;
