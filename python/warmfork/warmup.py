@@ -84,6 +84,9 @@ class _Argv(list):
     __hash__ = None
 
 
+_HELD = [sys.getrefcount(item) for item in [_Argv()]][0]  # of what nothing but a list refers to
+
+
 class _Main(type(sys)):
     """Stands in for __main__."""
 
@@ -107,17 +110,21 @@ def _kept_pid(had):
 def load(name):
     """Imports a module by its dotted name. Returns what it looked at and must not have, or None."""
     main, argv, orig_argv, had = sys.modules["__main__"], sys.argv, sys.orig_argv, set(sys.modules)
-    watched, stand_in = _Argv(argv), _Main("__main__")
-    sys.argv, sys.orig_argv, sys.modules["__main__"] = watched, _Argv(orig_argv), stand_in
+    watched, stand_in = [_Argv(argv), _Argv(orig_argv)], _Main("__main__")
+    sys.argv, sys.orig_argv = watched
+    sys.modules["__main__"] = stand_in
     _touched.clear()
     try:
         __import__(name)
     finally:
-        if sys.argv is not watched:
+        if sys.argv is not watched[0] or sys.orig_argv is not watched[1]:
             _touched.add("the command line")
         sys.argv, sys.orig_argv, sys.modules["__main__"] = argv, orig_argv, main
         if sys.modules.get("__mp_main__") is stand_in:  # multiprocessing's second name for it
             sys.modules["__mp_main__"] = main
+    # What still refers to one of them, a default argument say, would not find a program's arguments there.
+    if any(sys.getrefcount(item) > _HELD for item in watched):
+        _touched.add("the command line")
     _touched.update(_kept_pid(had))
     return ", ".join(sorted(_touched)).encode() or None
 

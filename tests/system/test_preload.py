@@ -247,3 +247,15 @@ def test_directory_noted_by_rich(warm):
         os.rmdir(gone)
 
     warm.same(["-c", "import rich; print(repr(rich._IMPORT_CWD))"], before=vanish)
+
+
+@pytest.mark.parametrize("text", [
+    "def main(args=sys.argv): return args", "main = sys.argv.pop", "kept = [sys.orig_argv]", "import __main__ as kept",
+])
+def test_what_only_a_program_has_noted(warm, text):
+    """As pygmentize does with its arguments: what was noted would not be the program's."""
+    with_library(warm, noted=f"import sys\n{text}\ndef show(): return main() if 'main' in globals() else kept\n")
+    warm.environment["WARMFORK_PRELOAD"] = "noted,json"
+    is_preloaded(warm, "json")
+    warm.same(["-c", "import noted; print(noted.show())", "a", "b"])
+    assert STANDIN or "preload noted" in json.dumps(warm.status())
