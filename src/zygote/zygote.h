@@ -173,12 +173,11 @@ uint64_t zy_own_start_time(void); /* field 22 of /proc/self/stat */
 /* suit.c: 0, or an enum wf_reason with text. Touches nothing. */
 unsigned zy_suits(struct zy_job *job, struct wf_err *err);
 unsigned zy_suits_bounds(const struct wf_request *r, struct wf_err *err); /* once it is bounded */
-/* setup.c: makes this process the caller's; the second half, when the request is bounded, what the
- * caller is held to. 0, or an enum wf_reason with text. */
 /* The module that -m is to run has been preloaded. Not asked of the modules of a bare interpreter.
  */
 bool zy_runs_preloaded(const struct zy_job *job);
-/* setup.c: makes this process the caller's. 0, or an enum wf_reason with text. */
+/* setup.c: makes this process the caller's; the second half, when the request is bounded, what the
+ * caller is held to. 0, or an enum wf_reason with text. */
 unsigned zy_setup(struct zy_job *job, struct wf_err *err);
 unsigned zy_setup_bounds(struct zy_job *job, struct wf_err *err);
 void zy_setup_measure_mm(void); /* at start */

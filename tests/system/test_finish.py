@@ -218,3 +218,23 @@ def test_slow_exit_is_waited_for(shared):
     begin = time.monotonic()
     result = shared.run(["-c", "import atexit, time; atexit.register(lambda: (time.sleep(.5), print('late')))"])
     assert result.out == b"late\n" and (time.monotonic() - begin >= .5) and (result.warm or STANDIN)
+
+
+@pytest.mark.every_python
+def test_signal_handlers_go_first(warm):
+    """What only a handler keeps alive ends while everything is still there: an event loop, as scrapy leaves it."""
+    program = write(f"{warm.work}/s.py", """
+import signal, textwrap
+class Held:
+    def __init__(self, name): self.name = name
+    def handle(self, *ignored): pass
+    def __del__(self):
+        import json
+        print(json.dumps(self.name), textwrap.dedent(' end'))
+for number in signal.SIGTERM, signal.SIGINT, signal.SIGRTMAX:
+    signal.signal(number, Held(number.name).handle)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+""")
+    warm.same([program])
+    warm.same(["-c", "import signal\nsignal.signal(1, [].append)\nsignal.raise_signal(1)\nprint(signal.getsignal(1))"])
+    warm.same(["-c", f"__import__('runpy').run_path({program!r})"])
