@@ -90,13 +90,13 @@ def caption(found):
             f"{machine['run'][:10]}, commit {machine['commit']}")
 
 
-def draw(found, stem):
-    """Writes STEM.svg and STEM.png; returns their paths, or nothing where matplotlib is not installed."""
+def prepare():
+    """matplotlib's pyplot in our style; None (and a word about it) where matplotlib is not installed."""
     try:
         import matplotlib
     except ImportError:
         print("bench: no picture: matplotlib is not installed (pip install matplotlib)", file=sys.stderr)
-        return []
+        return None
     matplotlib.use("Agg")
     matplotlib.rcParams.update({
         "svg.fonttype": "path", "svg.hashsalt": "warmfork", "font.size": 10, "text.color": INK, "xtick.color": INK,
@@ -106,17 +106,33 @@ def draw(found, stem):
     })
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 4.9), gridspec_kw={"width_ratios": [1.12, 1]})
-    draw_times(left, found)
-    draw_ratios(right, found)
-    figure.tight_layout(rect=(0, 0.045, 1, 1), w_pad=3)
-    figure.text(0.012, 0.018, caption(found), color=FAINT, fontsize=8.5)
+    return pyplot
+
+
+def save(figure, stem, found):
+    """Writes the figure with its caption as STEM.svg and STEM.png; returns their paths."""
+    from matplotlib import pyplot
+
+    bottom = 0.22 / figure.get_figheight()
+    figure.tight_layout(rect=(0, bottom, 1, 1), w_pad=3)
+    figure.text(0.012, bottom * 0.4, caption(found), color=FAINT, fontsize=8.5)
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_suffix(".svg"), stem.with_suffix(".png")]
     figure.savefig(paths[0], metadata={"Date": None})
     figure.savefig(paths[1], dpi=130)
     pyplot.close(figure)
     return paths
+
+
+def draw(found, stem):
+    """Writes STEM.svg and STEM.png; returns their paths, or nothing where matplotlib is not installed."""
+    pyplot = prepare()
+    if pyplot is None:
+        return []
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 4.9), gridspec_kw={"width_ratios": [1.12, 1]})
+    draw_times(left, found)
+    draw_ratios(right, found)
+    return save(figure, stem, found)
 
 
 def main():

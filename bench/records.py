@@ -89,8 +89,8 @@ class Writer:
         return record
 
 
-def load(path, run=None):
-    """The records of one run in a file: of `run`, or of the last one."""
+def all_of(path):
+    """The records of a file."""
     records = []
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
@@ -98,6 +98,12 @@ def load(path, run=None):
                 records.append(json.loads(line))
             except ValueError as error:
                 sys.exit(f"{path}:{number}: {error}")
+    return records
+
+
+def load(path, run=None):
+    """The records of one run in a file: of `run`, or of the last one."""
+    records = all_of(path)
     if not records:
         sys.exit(f"{path}: no records")
     run = run or records[-1]["run"]
@@ -107,10 +113,10 @@ def load(path, run=None):
     return chosen
 
 
-def latest_path():
+def latest_path(directory=RESULTS):
     """The result file whose last run is the newest, or None."""
     found = []
-    for path in RESULTS.glob("*.jsonl"):
+    for path in directory.glob("*.jsonl"):
         lines = path.read_text(encoding="utf-8").splitlines()
         if lines:
             found.append((json.loads(lines[-1])["run"], path))
