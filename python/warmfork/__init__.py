@@ -8,7 +8,8 @@ those two load into an interpreter (`_zygote`, `_observe.so`, `boot.py`, `cold_i
 * the same for gunicorn, celery and pytest: `audit_gunicorn`, `audit_celery`, `audit_pytest`
 * tasks in processes forked from this one: `ForkQueue` (results in order), `ForkExecutor` (a
   `concurrent.futures.Executor`); in a task `current_worker()`; what can go wrong: `WorkerDied`, `TaskTimeout`,
-  `BrokenPool`, `ForkQueueException`. These are imported when they are first used
+  `BrokenPool`, `ForkQueueException`; `get_context()` for multiprocessing, `warmfork.joblib`, `warmfork.dask`. These
+  are imported when they are first used
 * where the C library is: `get_include()`, folder of `warmfork.h`, and `get_library_dir()`, folder of `libwarmfork.so`
 """
 
@@ -23,6 +24,7 @@ from warmfork._trace import trace
 if TYPE_CHECKING:
     from warmfork._failures import BrokenPool, ForkQueueException, TaskTimeout, WorkerDied
     from warmfork._worker import current_worker
+    from warmfork.context import get_context
     from warmfork.executor import ForkExecutor
     from warmfork.queue import ForkQueue
 
@@ -41,6 +43,7 @@ __all__ = [
     "audit",
     "audit_at_fork",
     "current_worker",
+    "get_context",
     "get_include",
     "get_library_dir",
     "is_safe_to_fork",
@@ -58,6 +61,7 @@ _LATER = {
     "TaskTimeout": "_failures",
     "WorkerDied": "_failures",
     "current_worker": "_worker",
+    "get_context": "context",
 }
 
 

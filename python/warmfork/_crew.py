@@ -164,7 +164,6 @@ class Crew:
                     engine.core.kick()  # it does not see deaths
             engine.stop()
         finally:
-            own_threads.discard(threading.current_thread())
             self._gone.set()
 
     def _feed(self) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+import weakref
 
 from warmfork import _forking
 from warmfork._auditor import audit
 from warmfork._report import UnsafeForkError
 
 # The collectors: they hold no lock while they sleep, and a fork cannot hurt them.
-own_threads: set[threading.Thread] = set()
+own_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 _judged: frozenset[str] = frozenset()  # the tasks that the last verdict was about
 
 
@@ -22,7 +23,7 @@ def check_fork() -> None:
     UnsafeForkError.
     """
     global _judged
-    ours = {str(t.native_id) for t in own_threads if t.is_alive()}
+    ours = {str(t.native_id) for t in own_threads}  # also one that has just ended: it may be shown a while longer
     tasks = frozenset(os.listdir("/proc/self/task")) - ours
     if len(tasks) < 2 or (tasks <= _judged and _forking._mode != "raise"):
         return

@@ -70,6 +70,7 @@ class Feed:
         self.crew = crew
         self.function = function
         self.futures: deque[ForkFuture] = deque()
+        self.unfinished = 0  # chunks; counted only where the results that wait do not limit the input
         self.held = 0  # items under way, or done and not asked for
         self.kind = messages.MAP if len(iterables) == 1 else messages.STARMAP
         self.source: Iterator[Any] = iter(iterables[0]) if len(iterables) == 1 else zip(*iterables, strict=False)
@@ -78,6 +79,9 @@ class Feed:
         self.item_ns = 0  # what an item has taken lately
         self.buffersize = buffersize
         self.lazy = buffersize is not None or not all(hasattr(i, "__len__") for i in iterables)
+        known = [len(i) for i in iterables if hasattr(i, "__len__")]  # type: ignore[arg-type]
+        # Not so large that a worker is left with nothing at the end.
+        self.fair = max(1, min([_CHUNK_MAX, *(n // (4 * crew.engine.max_workers) for n in known)]))
         self.begun = self.discard = False
         self._lock = threading.RLock()  # results may be collected by several threads
 
@@ -89,7 +93,7 @@ class Feed:
         if self.buffersize is not None and self.held >= self.buffersize:
             return True
         if self.discard or not self.lazy:
-            return sum(1 for f in self.futures if f._state == "PENDING") >= self._limit()
+            return self.unfinished >= self._limit()
         return len(self.futures) >= self._limit()
 
     def refill(self) -> bool:
@@ -105,6 +109,7 @@ class Feed:
                 self.held += len(items)
                 future = self.crew.submit(self.function, items, None, self.kind)
                 self.futures.append(future)
+                self.unfinished += 1
                 future.add_done_callback(self._measure)
         return True
 
@@ -115,13 +120,18 @@ class Feed:
             count = max(1, len(future._result[0]))
             took = max(1, (ended - started) // count)
             # One chunk that the processor was taken away from says little.
-            self.item_ns = min(took, 4 * self.item_ns) // 4 + self.item_ns * 3 // 4 if self.item_ns else took
-            self.size = max(1, min(self.size * 8, _CHUNK_NS // max(1, self.item_ns), _CHUNK_MAX))
+            if not self.item_ns or took < self.item_ns:
+                self.item_ns = took
+            else:
+                self.item_ns = (3 * self.item_ns + min(took, 4 * self.item_ns)) // 4
+            self.size = max(1, min(self.size * 32, _CHUNK_NS // self.item_ns, self.fair))
         if self.discard:
             while self.futures and self.futures[0]._state != "PENDING":
                 self.held -= 1
                 self.futures.popleft()
         if self.discard or not self.lazy:
+            with self._lock:
+                self.unfinished -= 1
             self.refill()
 
     def close(self) -> None:
@@ -136,7 +146,9 @@ class Feed:
 
     def abandon(self) -> None:
         """Nobody will ask for the results, but the calls are to be made."""
-        self.discard = True
+        with self._lock:
+            self.discard = True
+            self.unfinished = sum(f._state == "PENDING" for f in self.futures)
         self.crew.feeders.append(self.more)
         self.refill()
 

@@ -17,11 +17,11 @@ import struct
 import sys
 import traceback
 import types
-import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from warmfork._failures import RemoteError, RemoteTraceback
+from warmfork._queue import local_functions
 
 # Kinds of tasks; src/queue/module.h has those that C knows.
 CALL, CALL_NAMED, MAP, STARMAP = 0, 1, 2, 3
@@ -40,21 +40,13 @@ class UnknownFunction(Exception):
     """A worker does not have the function that a key names: it is to be sent by value."""
 
 
-def _is_local(function: types.FunctionType) -> bool:
-    return "<" in function.__qualname__
-
-
 class Inventory:
     """The functions that existed when the first worker was forked and have no importable name."""
 
     def __init__(self, also: Iterable[Function] = ()) -> None:
-        self.functions: dict[int, weakref.ref[Any]] = {}
         self.named: dict[int, Function] = {id(f): f for f in also}
         self.modules = frozenset(sys.modules)
-        kind = types.FunctionType
-        for thing in gc.get_objects():
-            if type(thing) is kind and _is_local(thing):
-                self.functions[id(thing)] = weakref.ref(thing)
+        self.functions = local_functions(gc.get_objects(), types.FunctionType)
 
     def has(self, function: Function) -> bool:
         number = id(function)

@@ -1,5 +1,6 @@
 """Types of the extension module; src/queue/poolmodule.c says what each call does."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,8 @@ OUT_OF_BAND: int
 PAYLOAD: int
 WORKERS: int
 
+def local_functions(objects: list[Any], kind: type, /) -> dict[int, weakref.ref[Any]]: ...
+def tie(parent: int, /) -> bool: ...
 def limit_blas(threads: int, /) -> int: ...
 def keeper(buffers: list[Any], /) -> Callable[[Any], bool]: ...
 

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import starmap
 from typing import Any, NoReturn
 
 from warmfork import _messages as messages
@@ -100,12 +101,7 @@ def _run_chunk(function: Any, items: list[Any], star: bool) -> tuple[list[Any], 
     """The results of a chunk up to the first exception, and that."""
     done: list[Any] = []
     try:
-        if star:
-            for args in items:
-                done.append(function(*args))
-        else:
-            for item in items:
-                done.append(function(item))
+        done.extend(starmap(function, items) if star else map(function, items))
     except BaseException as error:
         return done, messages.pack_error(error)
     return done, None

@@ -270,7 +270,57 @@ static PyObject *keeper(PyObject *self, PyObject *list) {
     return NULL;
 }
 
+/* Is this function's name one that cannot be imported, such as "f.<locals>.g"? 1, 0, or -1. */
+static int is_local(PyObject *function) {
+    PyObject *name = PyObject_GetAttrString(function, "__qualname__");
+    if (!name)
+        return -1;
+    Py_ssize_t found = PyUnicode_FindChar(name, '<', 0, PyUnicode_GetLength(name), 1);
+    Py_DECREF(name);
+    return found == -2 ? -1 : found >= 0;
+}
+
+static int add_reference(PyObject *found, PyObject *function) {
+    PyObject *id = PyLong_FromVoidPtr(function), *reference = PyWeakref_NewRef(function, NULL);
+    int failed = !id || !reference || PyDict_SetItem(found, id, reference) < 0;
+    Py_XDECREF(id);
+    Py_XDECREF(reference);
+    return failed ? -1 : 0;
+}
+
+/* local_functions(objects, type): a heap has a million objects, so that this loop is in C. */
+static PyObject *local_functions(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    (void)self;
+    if (count != 2 || !PyList_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "local_functions(list, type)");
+        return NULL;
+    }
+    PyObject *found = PyDict_New();
+    Py_ssize_t size = PyList_Size(args[0]);
+    for (Py_ssize_t i = 0; found && i < size; i++) {
+        PyObject *object = PyList_GetItem(args[0], i);
+        if ((PyObject *)Py_TYPE(object) != args[1])
+            continue;
+        int local = is_local(object);
+        if (local < 0 || (local && add_reference(found, object) < 0))
+            Py_CLEAR(found);
+    }
+    return found;
+}
+
+static PyObject *tie(PyObject *self, PyObject *arg) {
+    struct wf_err err;
+    long parent = PyLong_AsLong(arg);
+    (void)self;
+    if (parent == -1 && PyErr_Occurred())
+        return NULL;
+    return PyBool_FromLong(wf_member_tie((pid_t)parent, &err) == 0);
+}
+
 static PyMethodDef methods[] = {
+    { "tie", tie, METH_O, "Has this process killed when its parent ends; False: it has." },
+    { "local_functions", (PyCFunction)(void (*)(void))local_functions, METH_FASTCALL,
+      "Weak references to functions without an importable name, by id." },
     { "keeper", keeper, METH_O,
       "A buffer_callback for pickle that puts large buffers into the list." },
     { "limit_blas", limit_blas, METH_O,

@@ -24,7 +24,7 @@ static void parent_signal(int number) {
         kill(getpid(), SIGKILL);
 }
 
-static int tie_to_parent(pid_t parent, struct wf_err *err) {
+int wf_member_tie(pid_t parent, struct wf_err *err) {
     int number = SIGRTMAX - 1;
     struct sigaction act = { .sa_handler = parent_signal, .sa_flags = SA_RESTART };
     sigset_t only;
@@ -41,7 +41,7 @@ static int tie_to_parent(pid_t parent, struct wf_err *err) {
 int wf_member_init(struct wf_member *m, struct wf_shared *shared, unsigned k, int wake,
                    pid_t parent, struct wf_err *err) {
     *m = (struct wf_member){ .shared = shared, .k = k, .wake = wake };
-    return tie_to_parent(parent, err);
+    return wf_member_tie(parent, err);
 }
 
 static struct wf_control *control(struct wf_member *m) { return &m->shared->worker[m->k].control; }

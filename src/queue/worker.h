@@ -16,6 +16,10 @@ struct wf_member {
     uint64_t cpu_ns, seen_ns; /* processor time used so far, and when that was looked up */
 };
 
+/* From now on this process is killed when `parent`, its parent, ends, whichever of its threads has
+ * forked us. -1: it has ended already. */
+int wf_member_tie(pid_t parent, struct wf_err *err);
+
 /* Becomes worker `k` of the parent `parent`: from now on it dies with it. -1: the parent is gone
  * already. */
 int wf_member_init(struct wf_member *m, struct wf_shared *shared, unsigned k, int wake,
