@@ -13,7 +13,7 @@ those two load into an interpreter (`_zygote`, `_observe.so`, `boot.py`, `cold_i
 * where the C library is: `get_include()`, folder of `warmfork.h`, and `get_library_dir()`, folder of `libwarmfork.so`
 """
 
-from typing import TYPE_CHECKING, Any
+import typing as _typing
 
 from warmfork._auditor import audit
 from warmfork._dirs import get_include, get_library_dir
@@ -21,7 +21,7 @@ from warmfork._forking import UnsafeForkWarning, audit_at_fork, is_safe_to_fork,
 from warmfork._report import Finding, Report, UnsafeForkError
 from warmfork._trace import trace
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from warmfork._failures import BrokenPool, ForkQueueException, TaskTimeout, WorkerDied
     from warmfork._worker import current_worker
     from warmfork.context import get_context
@@ -65,7 +65,7 @@ _LATER = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     if name not in _LATER:
         raise AttributeError(f"module 'warmfork' has no attribute {name!r}")
     from importlib import import_module

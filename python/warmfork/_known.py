@@ -200,9 +200,14 @@ def _processes(executor: Any) -> object:
     return running is not None and counted(len(getattr(executor, "_processes", None) or ()), "worker")
 
 
+def _duckdb(connection: Any) -> object:
+    connection.query_progress()  # raises when it is closed
+    return True
+
+
 def _grpc(channel: Any) -> object:
-    state = getattr(channel, "_connectivity_state", None) or getattr(channel, "_connection", None)
-    return not getattr(getattr(channel, "_channel", None), "closed_", False) and (state is not None or True)
+    channel._channel.check_connectivity_state(False)  # raises when it is closed
+    return True
 
 
 _NEW_CLIENT = "make it in each child"
@@ -216,19 +221,19 @@ KINDS = (
     Kind("mysql.connector.abstracts:MySQLConnectionAbstract", "database", lambda c: c._socket),
     Kind("mariadb:Connection", "database", lambda c: c.open),
     Kind("pyodbc:Connection", "database", lambda c: not c.closed),
-    Kind("oracledb:Connection", "database", lambda c: c.thin is not None),
+    Kind("oracledb:Connection", "database", lambda c: c.is_healthy()),
     Kind("asyncpg.connection:Connection", "database", lambda c: not c.is_closed()),
     Kind("asyncpg.pool:Pool", "database", lambda p: not p._closed and p._initialized),
     Kind("redis.connection:AbstractConnection", "database", lambda c: c._sock),
     Kind("pymongo:MongoClient", "database", _mongo, _NEW_CLIENT),
     Kind("cassandra.cluster:Session", "database", lambda s: not s.is_shutdown, _NEW_CLIENT),
     Kind("sqlalchemy.pool:Pool", "database", _sqlalchemy, "call engine.dispose(close=False) in each child"),
-    Kind("duckdb:DuckDBPyConnection", "database", lambda c: True),
+    Kind("duckdb:DuckDBPyConnection", "database", _duckdb),
     Kind("lmdb:Environment", "database", lambda e: e.path(), "open it in each child: lmdb forbids forking"),
     Kind("h5py:File", "database", lambda f: f.id.valid, "open it in each child"),
     Kind("plyvel:DB", "database", lambda d: not d.closed),
     Kind("neo4j:Driver", "database", lambda d: not d._closed, _NEW_CLIENT),
-    Kind("grpc:Channel", "socket", _grpc, "close all channels before forking, and make them in each child"),
+    Kind("grpc._channel:Channel", "socket", _grpc, "close all channels before forking, and make them in each child"),
     Kind("concurrent.futures:ThreadPoolExecutor", "executor", _threads),
     Kind("concurrent.futures:ProcessPoolExecutor", "executor", _processes),
     Kind("multiprocessing.pool:Pool", "executor", _pool),

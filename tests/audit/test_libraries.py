@@ -194,6 +194,16 @@ from django.contrib.auth.models import User
                                    "aws_access_key_id='a', aws_secret_access_key='b')\n",
     "duckdb, imported": "import duckdb\n",
     "grpc, imported": "import grpc\n",
+    "grpcio channel, closed": "import grpc\nchannel = grpc.insecure_channel('127.0.0.1:1'); channel.close()\n",
+    "duckdb, closed": "import duckdb\ndb = duckdb.connect(); db.close()\n",
+    "SQLAlchemy engine, disposed": """
+import sqlalchemy, tempfile
+file = tempfile.NamedTemporaryFile(); engine = sqlalchemy.create_engine("sqlite:///" + file.name)
+with engine.connect() as connection: connection.execute(sqlalchemy.text("create table t (a)"))
+engine.dispose(); report = warmfork.audit(); file.close(); tell(report)
+""",
+    "loguru, without enqueue": "from loguru import logger\nlogger.info('hello')\n",
+    "uvloop, closed": "import asyncio, uvloop\nuvloop.run(asyncio.sleep(0))\n",
     "celery app": "import celery\napp = celery.Celery('app', broker='memory://')\n@app.task\ndef add(a, b): return a + b\n",
 }
 

@@ -40,8 +40,9 @@ int main(int argc, char **argv) {
 
 def test_exports():
     """Everything that is announced is there, with a docstring, and nothing else is public."""
-    public = {name for name in vars(warmfork) if not name.startswith("_")}
-    assert public <= set(warmfork.__all__)
+    look = "import types, warmfork; print(*[n for n, v in vars(warmfork).items() if not isinstance(v, types.ModuleType)])"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert {name for name in done.stdout.split() if not name.startswith("_")} <= set(warmfork.__all__)
     for name in warmfork.__all__:
         value = getattr(warmfork, name)
         assert isinstance(value, str) or value.__doc__, name
@@ -52,6 +53,12 @@ def test_one_version_everywhere(bin_dir, env):
     for argv in (["warmpy", "--warmfork-version"], ["warmctl", "--version"], ["warmforkd", "--version"]):
         done = subprocess.run([bin_dir / argv[0], *argv[1:]], env=env, capture_output=True, text=True, check=True)
         assert warmfork.__version__ in done.stdout.split(), argv
+
+
+def test_the_pytest_plugin_is_found():
+    """By its entry point: nobody has to name it."""
+    done = subprocess.run([sys.executable, "-m", "pytest", "--help"], cwd="/", capture_output=True, text=True, check=True)
+    assert "--fork-audit-on" in done.stdout
 
 
 def test_what_zygotes_load_is_in_the_package():
