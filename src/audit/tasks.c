@@ -21,10 +21,11 @@ static size_t peek(uintptr_t from, void *into, size_t size) {
     return got < 0 ? 0 : (size_t)got;
 }
 
-/* What only carries a thread, whoever made it. */
+/* What only carries a thread, whoever made it, or stands before the C library. */
 static bool is_carrier(const char *path) {
     static const char *const names[] = { "libc.so", "libc-",     "libpthread", "ld-linux",
-                                         "ld-musl", "libstdc++", "libgcc_s",   "libm.so" };
+                                         "ld-musl", "libstdc++", "libgcc_s",   "libm.so",
+                                         "libasan", "libtsan",   "libubsan",   "_observe.so" };
     const char *slash = strrchr(path, '/');
     const char *name = slash ? slash + 1 : path;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
