@@ -49,11 +49,10 @@ def _results(feed: Feed, until: float | None) -> Iterator[Any]:
                 feed.refill()
             if feed.buffersize is None:
                 feed.held -= len(values)
-                yield from values
-            else:
-                for value in values:
-                    feed.held -= 1
-                    yield value
+            values.reverse()
+            while values:  # without keeping what was yielded alive
+                feed.held -= feed.buffersize is not None
+                yield values.pop()
             if error is not None:
                 raise messages.unpack_error(pickle.loads(error))[0]
     finally:

@@ -62,11 +62,20 @@ class ForkExecutor(Executor):
         retries: how many times a task is tried again whose worker died or was killed for the timeout.
         progress: draw a progress bar (needs tqdm).
         affinity: sets of processors; worker number k is kept on the one at k modulo their number.
+        cluster: run the tasks on a Dask cluster instead: the scheduler's address, or a `distributed.Client`. See
+            `warmfork.dask` for which of these arguments it takes (and `preload`, modules for its zygotes to import).
         name: of the pool, in the names of its workers and threads.
 
     Cancelling the future of a running task kills its worker, and no other task is touched. A task whose worker dies
     fails with `WorkerDied`. When the `with` block ends by Ctrl-C, everything is stopped at once.
     """
+
+    def __new__(cls, *args: Any, cluster: Any = None, **kwargs: Any) -> ForkExecutor:
+        if cluster is not None and cls is ForkExecutor:
+            from warmfork.dask import ClusterExecutor
+
+            return super().__new__(ClusterExecutor)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -81,6 +90,7 @@ class ForkExecutor(Executor):
         progress: bool = False,
         affinity: Sequence[Iterable[int]] | None = None,
         name: str | None = None,
+        cluster: None = None,
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
