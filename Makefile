@@ -16,7 +16,7 @@ sources := $(shell find src include python share docs/man tools/build_backend.py
 	-not -name '*.pyc' 2>/dev/null)
 c_files = $(shell find src include tests bench -name '*.[ch]')
 
-.PHONY: all install build asan demo test unit system bench soak format check clean help
+.PHONY: all install build asan demo test unit system bench programs soak format check clean help
 .DEFAULT_GOAL := all
 
 all: install ## set up .venv, build, and install warmfork into it
@@ -67,7 +67,7 @@ unit: build asan ## C tests and the replay of the fuzz corpora, plain and saniti
 	@$(MESON) test -C build-asan --no-rebuild --print-errorlogs
 
 system: install ## the real binaries, on every CPython >= 3.10 of this machine
-	@$(PY) -m pytest $(PYTEST_ARGS) $(wildcard tests/system tests/parity tests/python tests/audit tests/pool)
+	@$(PY) -m pytest $(PYTEST_ARGS) $(wildcard tests/system tests/parity tests/python tests/programs tests/audit tests/pool)
 
 test: unit system ## all tests
 
@@ -76,9 +76,14 @@ bench: install ## measure, write bench/results, draw the picture and fill the RE
 	@$(PY) tools/readme_table.py
 	@$(PY) bench/audit.py
 
+programs: install ## real programs cold and warm, compared byte for byte and timed; picture and tables
+	@$(PY) bench/programs.py
+	@$(PY) tools/programs_table.py
+
 soak: install ## many runs, looking for leaks; the auditor and all libraries (GBs), every observation, CPython's own test suite (hours)
 	@$(PY) tools/soak.py
 	@WARMFORK_AUDIT_FULL=1 WARMFORK_AUDIT_TORCH=1 $(PY) -m pytest -n 2 tests/audit/test_libraries.py tests/audit/test_integrations.py
+	@$(PY) bench/programs.py --no-times --output .cache/programs/soak.jsonl
 	@$(PY) tools/parity_table.py
 	@$(PY) tools/cpython_parity.py --again
 	@$(PY) tools/cpython_parity.py --report
@@ -94,6 +99,7 @@ check: $(VENV)/.tools ## formatting, layers, lint, types
 	@$(BIN)/mypy --no-error-summary
 	@$(PY) tools/cpython_parity.py --report --check
 	@$(if $(wildcard bench/results/*.jsonl),$(PY) tools/readme_table.py --check,:)
+	@$(if $(wildcard bench/results/programs/*.jsonl),$(PY) tools/programs_table.py --check,:)
 	@echo "check: passed"
 
 clean: ## remove what make made

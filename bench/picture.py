@@ -82,11 +82,11 @@ def draw_ratios(axes, found):
     axes.grid(axis="y", color=GRID)
 
 
-def caption(found):
+def caption(found, how):
     machine = records.pick(found, "machine")[0]
     kind = "virtual machine" if machine["virtual"] else "machine"
     return (f"{machine['cpu']}, {machine['cores']}-core {kind}, Linux {machine['kernel'].split('-')[0]}, "
-            f"{machine['python'].split(' (')[0]}; posix_spawn to reaped, programs interleaved in random order; "
+            f"{machine['python'].split(' (')[0]}; {how}; "
             f"{machine['run'][:10]}, commit {machine['commit']}")
 
 
@@ -109,13 +109,13 @@ def prepare():
     return pyplot
 
 
-def save(figure, stem, found):
-    """Writes the figure with its caption as STEM.svg and STEM.png; returns their paths."""
+def save(figure, stem, found, how):
+    """Writes the figure with its caption, which says `how`, as STEM.svg and STEM.png; returns their paths."""
     from matplotlib import pyplot
 
     bottom = 0.22 / figure.get_figheight()
     figure.tight_layout(rect=(0, bottom, 1, 1), w_pad=3)
-    figure.text(0.012, bottom * 0.4, caption(found), color=FAINT, fontsize=8.5)
+    figure.text(0.012, bottom * 0.4, caption(found, how), color=FAINT, fontsize=8.5)
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_suffix(".svg"), stem.with_suffix(".png")]
     figure.savefig(paths[0], metadata={"Date": None})
@@ -132,7 +132,7 @@ def draw(found, stem):
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 4.9), gridspec_kw={"width_ratios": [1.12, 1]})
     draw_times(left, found)
     draw_ratios(right, found)
-    return save(figure, stem, found)
+    return save(figure, stem, found, "posix_spawn to reaped, programs interleaved in random order")
 
 
 def main():

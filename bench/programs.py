@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Real programs under python3 and under warmpy: byte for byte the same? And how long does each take?
 
-    .venv/bin/python bench/programs.py [--only TOOL,…] [--no-times] [--seconds S] [--output FILE]
+    .venv/bin/python bench/programs.py [--only TOOL,…] [--again] [--no-times] [--seconds S] [--output FILE]
 
 Installs the tools of tests/programs into .cache/programs (once), runs each case of tests/programs/cases.py cold, in a
 bare zygote and in one with the tool's preload, and compares stdout, stderr, exit status and every file left. Then the
@@ -149,6 +149,7 @@ def run(options, writer, chosen):
 def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", help="tools, comma separated (default: all)")
+    parser.add_argument("--again", action="store_true", help="put what is found in the place of the file's last run's")
     parser.add_argument("--no-times", action="store_true", help="compare only; nothing is drawn")
     parser.add_argument("--seconds", type=float, default=5, help="of timing per tool (default: %(default)s)")
     parser.add_argument("--output", help="result file (default: bench/results/programs/<date>-<host>.jsonl)")
@@ -171,7 +172,10 @@ def main(argv=None):
     for name in dict.fromkeys(case.venv for case in chosen):
         venvs.prepare(name)
     writer = records.Writer(path)
-    machine = writer.add({**records.machine(sys.executable), "complete": not only and not options.no_times})
+    if options.again:
+        writer.run = records.load(path)[0]["run"]
+    complete = options.again or not (only or options.no_times)
+    machine = writer.add({**records.machine(sys.executable), "complete": complete})
     print(f"{machine['cpu']}, {machine['cores']} CPUs, Linux {machine['kernel']}, {machine['python'].split(' (')[0]}, "
           f"commit {machine['commit']}, load {machine['load']:.1f}")
     started = time.monotonic()
@@ -179,12 +183,12 @@ def main(argv=None):
     found = records.pick(writer.records, "program")
     runs, wrong = sum(r["runs"] for r in found), sum(bool(r["faults"]) for r in found)
     tools = len({r["tool"] for r in found})
-    print(f"{len(found)} command lines of {tools} tools, {runs} warm runs compared; something is wrong with {wrong} of them; "
-          f"{time.monotonic() - started:.0f} s")
+    print(f"{len(found)} command lines of {tools} tools, {runs} warm runs compared; something is wrong with "
+          f"{wrong} of them; {time.monotonic() - started:.0f} s")
     if not options.no_times:
         import programs_picture
 
-        for drawn in programs_picture.draw(writer.records, records.ROOT / "docs" / "img" / "programs"):
+        for drawn in programs_picture.draw(records.load(path), records.ROOT / "docs" / "img" / "programs"):
             print(f"drew {drawn}")
     return 0 if good else 1
 

@@ -14,7 +14,7 @@ NAMES = {"python3": "python3", "warmpy": "warmpy", "warmpy with preload": "warmp
 
 def timed(found):
     """The records that have times, slowest under python first."""
-    rows = [r for r in records.pick(found, "program") if "times" in r and not r["faults"]]
+    rows = [r for r in records.newest(found, "program", "tool", "what") if "times" in r and not r["faults"]]
     return sorted(rows, key=lambda r: -r["times"]["python3"]["p50"])
 
 
@@ -46,7 +46,7 @@ def draw(found, stem):
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, labelcolor=picture.INK)
     axes.set_xlabel("median of whole runs, in turn; logarithmic; how many times faster than python3 with the preload",
                     color=picture.FAINT)
-    return picture.save(figure, stem, found)
+    return picture.save(figure, stem, found, "posix_spawn to end, the three ways in turn")
 
 
 def latest():

@@ -123,6 +123,14 @@ def latest_path(directory=RESULTS):
     return max(found)[1] if found else None
 
 
+def newest(records, kind, *key):
+    """The records of one kind, of those with equal fields `key` the last; in the order of the first ones."""
+    found = {}
+    for r in pick(records, kind):
+        found[tuple(r[k] for k in key)] = r
+    return list(found.values())
+
+
 def pick(records, kind, **fields):
     """The records of one kind whose fields have the given values."""
     return [r for r in records if r["kind"] == kind and all(r.get(k) == v for k, v in fields.items())]

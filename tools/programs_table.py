@@ -28,18 +28,19 @@ def times(ratio):
 
 def readme(found):
     """The timed programs, those that gain most first."""
-    timed = [r for r in records.pick(found, "program") if "times" in r]
+    timed = [r for r in records.newest(found, "program", "tool", "what") if "times" in r]
     body = []
     for r in sorted(timed, key=lambda r: r["times"][WAYS[2]]["p50"] / r["times"][WAYS[0]]["p50"]):
         medians = [r["times"][way]["p50"] for way in WAYS]
         row = [r["tool"], f"`{r['command']}`", *(records.time_text(m) for m in medians), times(medians[0] / medians[2])]
         body.append(row)
     header = ["", "", "`python3`", "`warmpy`", "tool preloaded", ""]
-    return [*markdown(header, body), "", summary(found) + " " + origin(found)]
+    picture = "![time of real programs: python3, warmpy, warmpy with the tool preloaded](docs/img/programs.svg)"
+    return [picture, "", *markdown(header, body), "", summary(found) + " " + origin(found)]
 
 
 def summary(found):
-    programs = records.pick(found, "program")
+    programs = records.newest(found, "program", "tool", "what")
     wrong = [f"{r['tool']}: {r['what']}" for r in programs if r["faults"]]
     differ = f"These differ: {', '.join(wrong)}." if wrong else "None differs."
     return (f"{sum(r['runs'] for r in programs):,} warm runs of {len(programs)} command lines of "
@@ -49,16 +50,17 @@ def summary(found):
 
 
 def origin(found):
-    machine = records.pick(found, "machine")[0]
+    machine = records.pick(found, "machine")[-1]
     kind = "virtual machine" if machine["virtual"] else "machine"
     return (f"{machine['cpu']}, {machine['cores']}-core {kind}, Linux {machine['kernel'].split('-')[0]}, "
-            f"{machine['python'].split(' (')[0]}, {machine['run'][:10]}, commit {machine['commit']}.")
+            f"{machine['python'].split(' (')[0]}, {machine['run'][:10]}, commit {machine['commit']}"
+            + (f", on a busy machine (load {machine['load']:.0f})." if machine["load"] > 1 else "."))
 
 
 def parity(found):
     """Every command line that was compared."""
     body = []
-    for r in records.pick(found, "program"):
+    for r in records.newest(found, "program", "tool", "what"):
         result = "; ".join(r["faults"]).replace("|", "\\|").replace("\n", " ")[:300] if r["faults"] else "the same"
         left = ", ".join(note.removeprefix("preload ") for note in r["left_out"])
         tool = f"{r['tool']} {r['version']}"

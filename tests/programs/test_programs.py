@@ -13,7 +13,7 @@ import trials
 import venvs
 from trials import BARE, COLD, PRELOADED
 
-SAMPLE = ("mypy: no findings", "pip: list", "pip: install", "pip: show what there is not", "pygmentize: a module as HTML",
+SAMPLE = ("mypy: a wrong option", "pip: list", "pip: download", "pip: show what there is not", "pygmentize: a module as HTML",
           "pygmentize: no such lexer", "pytest: tests that pass", "pytest: tests that fail")
 ROOT = venvs.ROOT
 BY_NAME = {case.name: case for case in cases.CASES}

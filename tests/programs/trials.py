@@ -30,6 +30,7 @@ TOPS = ("work", "home", "tmp")
 COLD, BARE, PRELOADED = "python3", "warmpy", "warmpy with preload"
 PATIENCE = 180  # seconds, for one run and for a zygote to become ready: a hang fails instead of hanging
 STAMP = 1_600_000_000  # of every input file: tools write their input's time into caches
+PLACE = re.compile("{(bin|aside)}")
 SERVED = re.compile(rb"^warmpy: warm: ([0-9a-f]{32})\.\d, ", re.MULTILINE)
 
 
@@ -46,8 +47,9 @@ class User(harness.Warm):
     def __init__(self, bin_dir, venv):
         super().__init__(bin_dir, venv.python)
         self.venv = venv
-        self.tmp, self.said, self.templates = (os.path.join(self.dir, name) for name in ("tmp", "said", "templates"))
-        for path in (self.tmp, self.said, self.templates):
+        names = "tmp", "said", "templates", "aside"
+        self.tmp, self.said, self.templates, self.aside = (os.path.join(self.dir, name) for name in names)
+        for path in (self.tmp, self.said, self.templates, self.aside):
             os.mkdir(path)
         self.environment["TMPDIR"] = self.tmp
 
@@ -58,10 +60,13 @@ class User(harness.Warm):
         """Makes work, home and tmp what they were before the first run."""
         for name in TOPS:
             restore(self.template(name), getattr(self, name))
+        for entry in os.scandir(self.aside):
+            remove(entry)
 
     def command(self, case, how):
         program = self.python if how == COLD else self.warmpy
-        return [program, *(arg.replace("{bin}", str(self.venv.bin)) for arg in case.args)]
+        places = {"bin": self.venv.bin, "aside": self.aside}
+        return [program, *(PLACE.sub(lambda found: str(places[found[1]]), arg) for arg in case.args)]
 
     def variables(self, case, how):
         return self.env({**case.env, **({"WARMFORK_PRELOAD": case.preload} if how == PRELOADED else {})})
