@@ -205,11 +205,7 @@ WRITERS = [
     *tool(
         "mkdocs", "docs", "mkdocs.__main__,mkdocs.commands.build,mkdocs.theme,markdown.extensions.toc",
         ("our own documentation", "{bin}/mkdocs -q build", 0, inputs.MKDOCS, REPRODUCIBLE),
-        ("warnings are errors", "{bin}/mkdocs -q build --strict", 1, inputs.MKDOCS, REPRODUCIBLE),
-    ),
-    *tool(
-        "pelican", "docs", "pelican,pelican.readers,pelican.generators,markdown",
-        ("a site", "-m pelican -q -s pelicanconf.py", 0, fixture("pelican")),
+        ("warnings are errors", "{bin}/mkdocs build --strict", 1, inputs.MKDOCS, REPRODUCIBLE),
     ),
     *tool(
         "nbconvert", "docs", "jinja2,nbformat.v4,jupyter_client.manager,nbclient.client,bs4,mistune,pygments.lexers,traitlets.config.application,zmq",

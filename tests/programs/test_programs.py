@@ -1,6 +1,6 @@
 """A sample of real programs, byte for byte: those that are installed beside warmfork, so that no network is needed.
 
-The whole, with tools from the package index, is `make programs`.
+The whole, with tools from the package index, is `make programs`. (No conftest.py here: that name is imported elsewhere.)
 """
 
 import dataclasses
