@@ -70,7 +70,7 @@ def make_venv(requirements):
         if not (folder / "made").exists():
             subprocess.run([base, "-m", "venv", "--clear", folder], check=True)
             pip = [folder / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-            done = subprocess.run([*pip, "--only-binary", ":all:", "-r", requirements], check=False)
+            done = subprocess.run([*pip, "--only-binary", ":all:", "-r", requirements], check=False, timeout=3600)
             if done.returncode:
                 pytest.skip(f"pip cannot install {requirements.name} (status {done.returncode})")
             (folder / "made").touch()

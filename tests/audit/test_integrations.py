@@ -9,7 +9,7 @@ import textwrap
 import pytest
 from audit_harness import clean_environment, find_package
 
-pytestmark = pytest.mark.timeout(200)
+pytestmark = pytest.mark.timeout(200, func_only=True)  # the venv is made by whoever comes first
 
 SPAWNS = "import threading\nthreading.Thread(target=threading.Event().wait, name='metrics', daemon=True).start()\n"
 APP = "def app(environ, start):\n    start('200 OK', [])\n    return [b'hello']\n"
