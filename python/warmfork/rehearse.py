@@ -1,4 +1,4 @@
-# Run once by every standby, before anybody waits for it: writes the pages that a real program will write.
+# Run once by every zygote, before it serves: makes what a program makes at first use.
 import sys
 
 print(end="")

@@ -18,6 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define CLIENT_FD 3       /* pidfd of the client, in the starter */
+#define HOLD_MS 10000     /* as the daemon holds what it warms up: daemon/hold.c */
 #define RETRY_LOCK_MS 100 /* a lock that is given back raises no event we could wait for */
 
 #ifndef __WALL
@@ -133,12 +135,15 @@ int wf_start_daemon(const char *rundir, char *const *envp, int *ret_fd, struct w
 }
 
 /* The detached starter: nothing of the caller's stays open in it, or a reader of the program's
- * output would wait for it. */
+ * output would wait for it. What it starts would slow the caller's program down, which is about to
+ * run cold in this very process: it waits for the end of that, unless it takes long. */
 static _Noreturn void starter(const char *rundir, const struct wf_context *ctx,
-                              struct wf_collected *c, bool with_preload) {
+                              struct wf_collected *c, bool with_preload, int client) {
     const uint64_t none = 0;
     int daemon;
-    syscall(SYS_close_range, 0, ~0u, 0);
+    bool waits = client >= 0 && dup2(client, CLIENT_FD) >= 0;
+    syscall(SYS_close_range, 0, CLIENT_FD - 1, 0);
+    syscall(SYS_close_range, waits ? CLIENT_FD + 1 : CLIENT_FD, ~0u, 0);
     int null = openat(AT_FDCWD, "/dev/null", O_RDWR);
     while (null >= 0 && null < 3)
         null = dup(null);
@@ -146,7 +151,13 @@ static _Noreturn void starter(const char *rundir, const struct wf_context *ctx,
         wf_close(&null);
     setsid();
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
-    if (chdir("/") == 0 && wf_start_daemon(rundir, ctx->envp, &daemon, NULL) == 0)
+    struct pollfd end = { .fd = CLIENT_FD, .events = POLLIN };
+    if (chdir("/") < 0)
+        _exit(1);
+    if (waits)
+        poll(&end, 1, HOLD_MS);
+    wf_close(&end.fd);
+    if (wf_start_daemon(rundir, ctx->envp, &daemon, NULL) == 0)
         wf_request_send_warm(daemon, ctx, c, with_preload, 0, NULL);
     _exit(0);
 }
@@ -172,8 +183,9 @@ int wf_start_warm(const char *rundir, const struct wf_context *ctx, struct wf_co
     if (child < 0)
         return wf_err_sys(err, "fork", "starter of the daemon");
     if (child == 0) {
+        int client = (int)syscall(SYS_pidfd_open, (pid_t)c->request.pid, 0);
         if (wf_spawn_fork() == 0)
-            starter(rundir, ctx, c, with_preload);
+            starter(rundir, ctx, c, with_preload, client);
         _exit(0);
     }
     while (waitpid(child, &status, __WALL) < 0 && errno == EINTR)

@@ -34,10 +34,13 @@
     (5 * WD_SECOND) /* a peer that has not finished its message by then is dropped */
 #define WD_LAUNCH_US (60 * WD_SECOND) /* python up and the bare interpreter warm */
 #define WD_WARM_US (600 * WD_SECOND)  /* a preload or an init section may take its time */
+/* waiting for its base, and that for its turn */
+#define WD_QUEUE_US (WD_LAUNCH_US + WD_WARM_US)
 #define WD_ADOPT_US (5 * WD_SECOND)
 #define WD_RETIRE_US                                                                               \
     (10 * WD_SECOND) /* a retired zygote without runs that is still there is killed */
 #define WD_ASK_US (2 * WD_SECOND)
+#define WD_HOLD_US (10 * WD_SECOND)
 #define WD_MEASURE_US (60 * WD_SECOND)
 #define WD_DOUBLE_US (1 * WD_SECOND) /* a WF_WARM this soon after WF_READY was sent before it */
 
@@ -54,6 +57,7 @@ struct wd_watch {
 enum wd_state {
     ZS_NEW,
     ZS_ADOPTING,  /* found in the runtime directory, asked to make this daemon its own */
+    ZS_HELD,      /* wanted by a program that runs cold meanwhile: see hold.c */
     ZS_WAITING,   /* has a preload or a name: needs its base zygote ready */
     ZS_LAUNCHING, /* base: python is starting */
     ZS_WARMING,   /* forked from its base, imports */
@@ -66,6 +70,7 @@ enum wd_state {
 
 enum wd_event {
     ZE_ADOPT,  /* a control socket was found */
+    ZE_HOLD,   /* wanted, but not yet to be started */
     ZE_QUEUE,  /* wanted; has a base to wait for */
     ZE_LAUNCH, /* wanted; is a base */
     ZE_BASE_READY,
@@ -86,13 +91,16 @@ struct wd_zygote {
     enum wd_state state;
     uint8_t key[WF_KEY_SIZE], base_key[WF_KEY_SIZE];
     unsigned variant;
-    pid_t pid;            /* 0: not known */
-    unsigned base_id;     /* the base that it was forked from */
-    bool dismissed;       /* told to go, or said so itself: its end is no crash */
-    bool gone;            /* it gave a reason itself */
-    bool child;           /* ours to reap: its status will be known */
-    int status;           /* as wait() gives it; -1: not known */
-    struct wd_watch exit; /* pidfd */
+    pid_t pid;                 /* 0: not known */
+    unsigned base_id;          /* the base that it was forked from */
+    bool dismissed;            /* told to go, or said so itself: its end is no crash */
+    bool gone;                 /* it gave a reason itself */
+    bool child;                /* ours to reap: its status will be known */
+    int status;                /* as wait() gives it; -1: not known */
+    struct wd_watch exit;      /* pidfd */
+    struct wd_watch requester; /* pidfd of the program that ZS_HELD is for */
+    uint32_t requester_pid;
+    long long held_until_us;
     struct wd_watch control;
     struct wf_framer framer;
     struct wd_watch errors; /* python's stderr */
@@ -217,10 +225,14 @@ void wd_notify(struct daemon *d, unsigned zygote_id,
 /* warm.c: what a WF_WARM means. */
 void wd_warm(struct daemon *d, struct wd_conn *c, const struct wf_request *r, bool wait);
 struct wd_zygote *wd_zygote_wanted(struct daemon *d, const struct wf_request *r, uint64_t env_hash,
-                                   bool base, struct wf_err *err);
+                                   bool base, bool hold, struct wf_err *err);
 bool wd_warm_base(struct daemon *d, struct wd_zygote *z,
                   struct wf_err *err); /* makes sure that a base is coming */
 unsigned wd_stop(struct daemon *d, const char *name, const char *reason); /* how many it retired */
+
+/* hold.c: a first run must not be slower for what is done for the next ones. */
+bool wd_hold(struct daemon *d, struct wd_zygote *z, uint32_t pid); /* false: nobody to wait for */
+void wd_hold_release(struct daemon *d, struct wd_zygote *z);       /* it is started now */
 
 /* zygote.c */
 struct wd_transition {

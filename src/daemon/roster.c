@@ -9,10 +9,9 @@
 
 const char *wd_state_name(enum wd_state state) {
     static const char *const names[ZS_COUNT] = {
-        [ZS_NEW] = "new",           [ZS_ADOPTING] = "adopting",
-        [ZS_WAITING] = "waiting",   [ZS_LAUNCHING] = "launching",
-        [ZS_WARMING] = "warming",   [ZS_READY] = "ready",
-        [ZS_RETIRING] = "retiring", [ZS_FAILED] = "failed",
+        [ZS_NEW] = "new",         [ZS_ADOPTING] = "adopting",   [ZS_HELD] = "held",
+        [ZS_WAITING] = "waiting", [ZS_LAUNCHING] = "launching", [ZS_WARMING] = "warming",
+        [ZS_READY] = "ready",     [ZS_RETIRING] = "retiring",   [ZS_FAILED] = "failed",
         [ZS_DEAD] = "dead",
     };
     return names[state];
@@ -27,7 +26,7 @@ struct wd_zygote *wd_zygote_new(struct daemon *d, const uint8_t key[WF_KEY_SIZE]
     z->id = ++d->last_id;
     memcpy(z->key, key, WF_KEY_SIZE);
     memcpy(z->base_key, base_key, WF_KEY_SIZE);
-    z->exit.fd = z->control.fd = z->errors.fd = z->launch_fd = z->status = -1;
+    z->exit.fd = z->requester.fd = z->control.fd = z->errors.fd = z->launch_fd = z->status = -1;
     wf_framer_init(&z->framer);
     z->created_us = z->used_us = wf_now_us();
     z->next = d->zygotes;
@@ -37,6 +36,7 @@ struct wd_zygote *wd_zygote_new(struct daemon *d, const uint8_t key[WF_KEY_SIZE]
 
 void wd_zygote_close(struct daemon *d, struct wd_zygote *z) {
     wd_unwatch(d, &z->exit);
+    wd_unwatch(d, &z->requester);
     wd_unwatch(d, &z->control);
     wd_unwatch(d, &z->errors);
     wf_close(&z->launch_fd);

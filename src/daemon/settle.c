@@ -92,6 +92,8 @@ static void settle_zygotes(struct daemon *d, long long now) {
             z->deadline_us = 0;
             wd_zygote_event(d, z, ZE_TIMEOUT);
         }
+        if (z->state == ZS_HELD && now >= z->held_until_us)
+            wd_hold_release(d, z);
         if (z->state == ZS_WAITING)
             feed(d, z, now);
         if (z->state == ZS_READY && d->options.idle_us && now - z->used_us >= d->options.idle_us) {
@@ -277,6 +279,8 @@ long long wd_next_deadline(const struct daemon *d) {
     bool any = false;
     for (const struct wd_zygote *z = d->zygotes; z; z = z->next) {
         sooner(&at, z->deadline_us);
+        if (z->state == ZS_HELD)
+            sooner(&at, z->held_until_us);
         if (z->state == ZS_READY && d->options.idle_us)
             sooner(&at, z->used_us + d->options.idle_us);
         any |= z->state == ZS_READY;

@@ -167,9 +167,9 @@ static int make_room(struct daemon *d, const uint8_t *base_key, struct wf_err *e
 }
 
 /* Starts one for `r`, as a base when `base`: then without preload and name, under the base's key.
- */
+ * `hold`: not before the requester has ended. */
 struct wd_zygote *wd_zygote_wanted(struct daemon *d, const struct wf_request *r, uint64_t env_hash,
-                                   bool base, struct wf_err *err) {
+                                   bool base, bool hold, struct wf_err *err) {
     struct wf_request mine = *r;
     if (base) {
         memcpy(mine.key, mine.base_key, WF_KEY_SIZE);
@@ -193,8 +193,9 @@ struct wd_zygote *wd_zygote_wanted(struct daemon *d, const struct wf_request *r,
         wf_err_msg(err, "out of memory for a request");
         return NULL;
     }
-    z->deadline_us = wf_now_us() + WD_LAUNCH_US +
-                     WD_WARM_US; /* waiting for its base, and that for its turn */
+    if (hold && wd_hold(d, z, r->pid))
+        return z;
+    z->deadline_us = wf_now_us() + WD_QUEUE_US;
     wd_zygote_event(d, z, base || wd_zygote_is_base(z) ? ZE_LAUNCH : ZE_QUEUE);
     return z;
 }
@@ -204,7 +205,7 @@ bool wd_warm_base(struct daemon *d, struct wd_zygote *z, struct wf_err *err) {
     const char *wrong = wf_decode_request(z->request, z->request_size, &r);
     if (wrong)
         return wf_err_msg(err, "request: %s", wrong) == 0; /* false */
-    struct wd_zygote *base = wd_zygote_wanted(d, &r, z->env_hash, true, err);
+    struct wd_zygote *base = wd_zygote_wanted(d, &r, z->env_hash, true, false, err);
     if (base)
         z->bases_tried &= ~(1u << base->variant);
     return base;
@@ -292,6 +293,8 @@ void wd_warm(struct daemon *d, struct wd_conn *c, const struct wf_request *r, bo
     uint64_t env_hash = hash_environment(r);
     unsigned ready = survey(d, r, env_hash, &coming, &late);
     if (coming) {
+        if (wait || r->pid != coming->requester_pid)
+            wd_hold_release(d, coming);
         if (wait)
             wait_for(c, coming);
         return;
@@ -305,7 +308,7 @@ void wd_warm(struct daemon *d, struct wd_conn *c, const struct wf_request *r, bo
     failed = wd_zygote_failure(d, r->key);
     if (failed && !wait && wf_now_us() < failed->retry_us)
         return;
-    struct wd_zygote *z = wd_zygote_wanted(d, r, env_hash, false, &err);
+    struct wd_zygote *z = wd_zygote_wanted(d, r, env_hash, false, !wait, &err);
     if (!z) {
         refuse(d, c, wait, err.text);
     } else if (wait) {

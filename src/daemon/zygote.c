@@ -221,8 +221,14 @@ static bool act_overdue(struct daemon *d, struct wd_zygote *z) {
 static const struct wd_transition table[ZS_COUNT][ZE_COUNT] = {
     [ZS_NEW] = {
         ON(ZE_ADOPT, act_nothing, ZS_ADOPTING),
+        ON(ZE_HOLD, act_nothing, ZS_HELD),
         ON(ZE_QUEUE, act_nothing, ZS_WAITING),
         ON(ZE_LAUNCH, act_launch, ZS_LAUNCHING, .otherwise = ZS_FAILED),
+    },
+    [ZS_HELD] = {
+        ON(ZE_QUEUE, act_nothing, ZS_WAITING),
+        ON(ZE_LAUNCH, act_launch, ZS_LAUNCHING, .otherwise = ZS_FAILED),
+        ON(ZE_RETIRE, act_nothing, ZS_DEAD),
     },
     [ZS_ADOPTING] = {
         ON(ZE_READY, act_ready, ZS_READY),

@@ -25,6 +25,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define LEAVE_US 1000 /* for the client's parent to have been woken */
+
 static Py_ssize_t size_of(PyObject *owner, const char *attr) {
     PyObject *value = PyObject_GetAttrString(owner, attr);
     Py_ssize_t size = value ? PyObject_Size(value) : -1;
@@ -293,6 +295,10 @@ static void send_status(struct zy_job *job) {
     sched_setscheduler(0, SCHED_IDLE, &param);
     struct pollfd p = { .fd = job->connection, .events = POLLIN };
     poll(&p, 1, 1000);
+    /* It closed its end on its way out; its parent is woken a moment later, and to the scheduler a
+     * CPU with nothing but idle work is free. But the teardown is one long call, in which many
+     * kernels let nobody else run: the parent would wait for all of it. */
+    usleep(LEAVE_US);
 }
 
 void zy_finish_rehearse(struct zy_job *job) {
@@ -320,13 +326,6 @@ void zy_finish_rehearse(struct zy_job *job) {
     Py_DECREF(module);
 }
 
-void zy_finish_inherited(void) {
-    step_threads();
-    if (zp_atexit_count() != 0)
-        step_atexit();
-    step_streams();
-}
-
 _Noreturn void zy_finish(struct zy_job *job) {
     step_threads();
     if (zp_atexit_count() != 0)
@@ -344,6 +343,8 @@ _Noreturn void zy_finish(struct zy_job *job) {
     close_all_but(tell ? job->connection : -1);
     if (tell)
         send_status(job);
+    if (zy.learning)
+        zy_pages_learn();
     if (job->status_kind == WF_END_SIGNAL) {
         sigset_t set;
         signal((int)job->status_value, SIG_DFL);

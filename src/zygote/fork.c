@@ -61,34 +61,43 @@ static void turn_away(void) {
     }
 }
 
-/* Standbys that are still rehearsing do so at idle priority; somebody waits for them now. */
+/* Standbys that are not ready yet make ready at idle priority; somebody waits for them now. */
 static void hurry(void) {
     struct sched_param param = { 0 };
     for (unsigned i = 0; i < zy.slots_used; i++)
-        if (zy.worker[i].pid != 0 && atomic_load(&zy.shared->state[i]) == ZY_REHEARSING)
+        if (zy.worker[i].pid != 0 && atomic_load(&zy.shared->state[i]) == ZY_PREPARING)
             sched_setscheduler(zy.worker[i].pid, SCHED_OTHER, &param);
 }
 
 bool zy_refill(bool urgent) {
-    unsigned have = zy_count(ZY_WAITING) + zy_count(ZY_REHEARSING);
+    unsigned have = zy_count(ZY_WAITING) + zy_count(ZY_PREPARING);
     if (urgent)
         hurry();
+    if (zy.pages == ZY_PAGES_LEARNING && !urgent)
+        return false; /* the first standbys profit as well, a few ms later */
     while (zy.serving && have < zy.target) {
         struct wf_err err;
         pid_t pid = 0;
         int slot = free_slot();
         if (slot < 0)
             return false;
-        atomic_store(&zy.shared->state[slot], ZY_REHEARSING);
+        bool learns = zy.pages == ZY_PAGES_UNKNOWN;
+        atomic_store(&zy.shared->state[slot], learns ? ZY_TAKEN : ZY_PREPARING);
         switch (zy_fork(&pid, &err)) {
         case ZY_CHILD:
             zy.slot = (unsigned)slot;
+            zy.learning = learns;
             zy.hurried = urgent && have == 0;
             return true;
         case ZY_PARENT:
             zy.worker[slot].pid = pid;
             if (zy.slots_used <= (unsigned)slot)
                 zy.slots_used = (unsigned)slot + 1;
+            if (learns) {
+                zy.pages = ZY_PAGES_LEARNING;
+                zy.learner = pid;
+                return false;
+            }
             have++;
             break;
         case ZY_FORK_FAILED:
@@ -116,7 +125,7 @@ static void count_early_death(int state, int status) {
     wf_fmt(text, sizeof text, "a standby died (%s %d) while %s",
            WIFSIGNALED(status) ? "signal" : "status",
            WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
-           state == ZY_REHEARSING ? "rehearsing" : "waiting");
+           state == ZY_PREPARING ? "making ready" : "waiting");
     zy_tell(WF_NOTE, 1, text);
     if (++zy.early_deaths >= 5)
         zy_stop_serving("its standbys keep dying");
@@ -166,6 +175,8 @@ void zy_reap(void) {
         struct zy_ended *e = &zy.ended[zy.ended_next++ % ZY_ENDED];
         *e = (struct zy_ended){ pid, atomic_load(&zy.shared->cookie[i]), status };
         zy.worker[i].pid = 0;
+        if (pid == zy.learner)
+            zy.pages = ZY_PAGES_KNOWN;
         atomic_store(&zy.shared->client[i], 0);
         atomic_store(&zy.shared->state[i], ZY_FREE);
         count_early_death(state, status);

@@ -158,10 +158,10 @@ void zy_stop_serving(const char *reason) {
 
 void zy_kill_standbys(void) {
     for (unsigned i = 0; i < ZY_SLOTS; i++) {
-        int waiting = ZY_WAITING, rehearsing = ZY_REHEARSING;
+        int waiting = ZY_WAITING, preparing = ZY_PREPARING;
         if (zy.worker[i].pid != 0 &&
             (atomic_compare_exchange_strong(&zy.shared->state[i], &waiting, ZY_FREE) ||
-             atomic_compare_exchange_strong(&zy.shared->state[i], &rehearsing, ZY_FREE)))
+             atomic_compare_exchange_strong(&zy.shared->state[i], &preparing, ZY_FREE)))
             kill(zy.worker[i].pid, SIGKILL);
     }
 }
@@ -313,6 +313,9 @@ void zy_become_candidate(void) {
     zy.base = false;
     zy.serving = zy.ready_told = false;
     zy.early_deaths = zy.slots_used = 0;
+    zy.environ_rehearsed = false;
+    zy.pages = ZY_PAGES_UNKNOWN;
+    zy.learner = 0;
     zy.zygote_pid = getpid();
     int *const fds[] = { &zy.listen, &zy.ctl_listen, &zy.wake, &zy.refill, &zy.watch };
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
@@ -381,7 +384,7 @@ static void fill(struct pollfd p[P_COUNT]) {
     for (int i = 0; i < P_COUNT; i++)
         p[i] = (struct pollfd){ .fd = i < P_CTL ? fd[i] : zy.ctl[i - P_CTL], .events = POLLIN };
     /* Standbys accept by themselves; only when there is none does the zygote look. */
-    if (zy.serving && atomic_load(&zy.shared->waiting) <= 0 && zy_count(ZY_REHEARSING) == 0)
+    if (zy.serving && atomic_load(&zy.shared->waiting) <= 0 && zy_count(ZY_PREPARING) == 0)
         p[P_LISTEN].fd = zy.listen;
 }
 

@@ -1,10 +1,12 @@
-/* The pages that the end of a program writes to: joining threads and running the atexit callbacks
- * that were inherited cannot be rehearsed in a standby, because they can be done only once; so one
- * worker of each zygote does them for nothing, and lists the pages that it thereby made its own.
- * Standbys copy those pages ahead (20 to 70 of them, 2 us each). */
+/* The pages that a run touches, so that standbys can copy or map them while nobody waits: 300 to
+ * 500, at 1 us each instead of 2 to 4 in the middle of a run. The first worker of each zygote finds
+ * out which: it is given a run of its own, real in everything, whose client is a child of it, and
+ * lists what it owns or has mapped afterwards and had not before. (Its end runs the atexit
+ * callbacks that were inherited, once and for nothing.) */
 #include "zygote/zygote.h"
 
 #include "base/io.h"
+#include "channel/channel.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -12,22 +14,29 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE                                                                        \
-    23 /* Linux 5.14; older kernels refuse it, and the pages are copied when needed */
+#ifndef MADV_POPULATE_READ /* Linux 5.14; older kernels refuse, and it is done when needed */
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
 #endif
 
 #define PAGE_SIZE 4096u
 #define PRESENT (1ull << 63)
 #define EXCLUSIVE (1ull << 56) /* mapped by no other process: copied, or new */
 #define LEARN_SECONDS 5
-#define OWN_MAX 16384
+#define OWN_MAX 32768
+#define READ_ONLY 1u /* in the address of a page that is mapped, but belongs to a file */
 
-static uintptr_t before[OWN_MAX], after[OWN_MAX];
+static struct {
+    uintptr_t page[OWN_MAX];
+    size_t count;
+} before, after;
 
-static size_t scan_range(int pagemap, uintptr_t from, uintptr_t to, uintptr_t *out, size_t count) {
+static size_t scan_range(int pagemap, uintptr_t from, uintptr_t to, bool writable, uintptr_t *out,
+                         size_t count) {
+    const uint64_t wanted = PRESENT | (writable ? EXCLUSIVE : 0);
     uint64_t entry[512];
     while (from < to) {
         size_t want = (to - from) / PAGE_SIZE < 512 ? (to - from) / PAGE_SIZE : 512;
@@ -36,14 +45,15 @@ static size_t scan_range(int pagemap, uintptr_t from, uintptr_t to, uintptr_t *o
         if (got <= 0)
             break;
         for (size_t i = 0; i < (size_t)got / sizeof *entry; i++)
-            if ((entry[i] & PRESENT) && (entry[i] & EXCLUSIVE) && count < OWN_MAX)
-                out[count++] = from + i * PAGE_SIZE;
+            if ((entry[i] & wanted) == wanted && count < OWN_MAX)
+                out[count++] = (from + i * PAGE_SIZE) | (writable ? 0 : READ_ONLY);
         from += want * PAGE_SIZE;
     }
     return count;
 }
 
-/* The pages of private writable mappings that are this process's alone, ascending. */
+/* The pages of private mappings, ascending: of writable ones those that are this process's alone,
+ * of others those that are mapped. */
 static size_t own_pages(uintptr_t *out) {
     char line[512], perms[8];
     unsigned long from, to;
@@ -51,48 +61,93 @@ static size_t own_pages(uintptr_t *out) {
     FILE *maps = fopen("/proc/self/maps", "re");
     int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     while (maps != NULL && pagemap >= 0 && fgets(line, sizeof line, maps) != NULL)
-        if (sscanf(line, "%lx-%lx %7s", &from, &to, perms) == 3 && strcmp(perms, "rw-p") == 0)
-            count = scan_range(pagemap, from, to, out, count);
+        if (sscanf(line, "%lx-%lx %7s", &from, &to, perms) == 3 && perms[0] == 'r' &&
+            perms[3] == 'p' && from < (unsigned long)INTPTR_MAX)
+            count = scan_range(pagemap, from, to, perms[1] == 'w', out, count);
     if (maps != NULL)
         fclose(maps);
     wf_close(&pagemap);
     return count;
 }
 
-bool zy_pages_wanted(unsigned slot) {
-    int unknown = 0;
-    if (!atomic_compare_exchange_strong(&zy.shared->pages_known, &unknown, 1))
-        return false;
-    atomic_store(&zy.shared->state[slot], ZY_TAKEN); /* its end is no early death */
-    return true;
+/* The client of that run: sends what the zygote was warmed with, and waits for the end. Forked
+ * before the rehearsal, for a page that it shares is nobody's own. */
+static _Noreturn void be_client(int connection) {
+    static uint8_t room[WF_INLINE_MAX], bounds[WF_BOUNDS_MAX], storage[1024];
+    static struct wf_message answer;
+    struct wf_buf head, tail;
+    struct wf_request r = zy.request;
+    int fds[4];
+    alarm(LEARN_SECONDS);
+    for (int i = 0; i < 3; i++)
+        fds[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
+    fds[3] = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    r.stdio = 7;
+    r.fdnums.size = 0;
+    r.bounded = false;
+    wf_buf_init_fixed(&head, room, sizeof room);
+    wf_buf_init_fixed(&tail, bounds, sizeof bounds);
+    if (!wf_encode_request(&head, &r) || !wf_encode_bounds(&tail, &r))
+        _exit(1);
+    struct iovec iov[2] = { { head.data, head.size },
+                            { (void *)(uintptr_t)r.strings.data, r.strings.size } };
+    struct iovec rest = { tail.data, tail.size };
+    if (wf_channel_send(connection, WF_RUN, 0, iov, 2, fds, 4, NULL) < 0 ||
+        wf_channel_send(connection, WF_BOUNDS, 0, &rest, 1, NULL, 0, NULL) < 0)
+        _exit(1);
+    while (wf_channel_receive(connection, &answer, storage, sizeof storage, -1, NULL) > 0 &&
+           answer.header.type != WF_EXITED)
+        wf_message_done(&answer);
+    _exit(0);
 }
 
-_Noreturn void zy_pages_learn(void) {
+int zy_pages_client(void) {
+    int pair[2];
     sigset_t set;
     signal(SIGALRM, SIG_DFL); /* a callback that hangs is nobody's loss */
     sigemptyset(&set);
     sigaddset(&set, SIGALRM);
     sigprocmask(SIG_UNBLOCK, &set, NULL);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        _exit(0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(pair[0]);
+        be_client(pair[1]);
+    }
+    close(pair[1]);
     alarm(LEARN_SECONDS);
-    size_t had = own_pages(before), i = 0;
-    zy_finish_inherited();
-    size_t has = own_pages(after);
+    return wf_move_fd(pair[0], ZY_FD_BASE);
+}
+
+void zy_pages_begin(void) { before.count = own_pages(before.page); }
+
+static bool inside(uintptr_t page, const void *object, size_t size) {
+    return page + PAGE_SIZE > (uintptr_t)object && page < (uintptr_t)object + size;
+}
+
+void zy_pages_learn(void) {
+    size_t i = 0;
     unsigned count = 0;
-    for (size_t k = 0; k < has && count < ZY_PAGES; k++) {
-        while (i < had && before[i] < after[k])
+    after.count = own_pages(after.page);
+    for (size_t k = 0; k < after.count && count < ZY_PAGES; k++) {
+        uintptr_t page = after.page[k];
+        while (i < before.count && before.page[i] < page)
             i++;
-        bool outside = after[k] < (uintptr_t)before || after[k] >= (uintptr_t)(before + OWN_MAX);
-        outside = outside &&
-                  (after[k] < (uintptr_t)after || after[k] >= (uintptr_t)(after + OWN_MAX));
-        if (outside && (i == had || before[i] != after[k]))
-            zy.shared->page[count++] = after[k];
+        bool had = i < before.count && before.page[i] == page;
+        if (!had && !inside(page, &before, sizeof before) && !inside(page, &after, sizeof after))
+            zy.shared->page[count++] = page;
     }
     atomic_store(&zy.shared->page_count, count);
-    _exit(0);
 }
 
 void zy_pages_copy(void) {
     unsigned count = atomic_load(&zy.shared->page_count);
-    for (unsigned i = 0; i < count; i++)
-        madvise((void *)zy.shared->page[i], PAGE_SIZE, MADV_POPULATE_WRITE);
+    const uintptr_t *page = zy.shared->page;
+    for (unsigned i = 0, n; i < count; i += n) {
+        for (n = 1; i + n < count && page[i + n] == page[i] + n * PAGE_SIZE; n++)
+            ;
+        madvise((void *)(page[i] & ~(uintptr_t)READ_ONLY), n * PAGE_SIZE,
+                page[i] & READ_ONLY ? MADV_POPULATE_READ : MADV_POPULATE_WRITE);
+    }
 }

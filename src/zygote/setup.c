@@ -192,7 +192,7 @@ static void step_shown_arguments(struct zy_job *job) {
     size_t size = r->argc > 1
                       ? (size_t)(job->argv[r->argc - 1] + strlen(job->argv[r->argc - 1]) + 1 - rest)
                       : 0;
-    if (zy.mm.start_code == 0 || r->python.size + 1 + size > sizeof arguments)
+    if (job->rehearsal || zy.mm.start_code == 0 || r->python.size + 1 + size > sizeof arguments)
         return;
     memcpy(arguments, r->python.data, r->python.size);
     arguments[r->python.size] = '\0';

@@ -173,6 +173,8 @@ static int settle(PyObject *space, struct wf_err *err) {
     drop_namespace(space);
     if (zp_note_inherited() < 0 || zy_ending_init() < 0)
         return zp_failed(err, "sys.modules");
+    if (zy_rehearse(err) < 0)
+        return -1;
     zy_heap_freeze();
     return 0;
 }

@@ -1,4 +1,4 @@
-/* A worker: rehearses, waits for one request, and becomes the caller's program. */
+/* A worker: makes ready, waits for one request, and becomes the caller's program. */
 #include "zygote/zygote.h"
 #include "zygote/python.h"
 
@@ -63,7 +63,7 @@ uint64_t zy_own_start_time(void) {
 
 /* Points argv and envp into the request's strings. The codec has checked that there are that many.
  */
-static bool point(struct zy_job *j) {
+bool zy_job_point(struct zy_job *j) {
     const struct wf_request *r = &j->request;
     size_t envc = (size_t)r->envc + zy_changes_room() + 1;
     const char **argv = r->argc < POINTERS ? argv_storage : malloc((r->argc + 1) * sizeof *argv);
@@ -144,7 +144,7 @@ static const char *decode(struct zy_job *j, const struct wf_message *m) {
     const char *wrong = wf_decode_request(m->payload, m->header.size, &j->request);
     if (wrong == NULL && wf_request_nfds(WF_RUN, &j->request) != (int)m->nfds)
         wrong = "descriptor count";
-    if (wrong == NULL && !point(j))
+    if (wrong == NULL && !zy_job_point(j))
         wrong = "out of memory";
     return wrong;
 }
@@ -178,6 +178,10 @@ static void serve(int connection) {
         wf_channel_receive(connection, &message, storage, sizeof storage, RECEIVE_MS, &err) <= 0)
         return;
     const char *wrong = decode(&job, &message);
+    if (zy.learning && wrong == NULL) {
+        job.request.mode = WF_MODE_COMMAND;
+        job.text = "pass";
+    }
     job.fds = message.fds;
     job.nfds = message.nfds;
     unsigned why = 0;
@@ -205,8 +209,10 @@ static void serve(int connection) {
         say_unsuitable(job.connection, why, &err);
         _exit(0);
     }
-    atomic_fetch_add(&zy.shared->served, 1);
-    atomic_store(&zy.shared->last_us, wf_now_us());
+    if (!zy.learning) {
+        atomic_fetch_add(&zy.shared->served, 1);
+        atomic_store(&zy.shared->last_us, wf_now_us());
+    }
     say_started(&job);
     if (message.header.flags & WF_F_TERMINAL)
         zy_terminal_arm(&job, message.header.flags);
@@ -259,6 +265,12 @@ static void gather_fds(void) {
     }
 }
 
+/* The first object of a size finds the page to put it on copied. */
+static void touch_pools(void) {
+    for (size_t size = 16; size <= 512; size += 16)
+        PyObject_Free(PyObject_Malloc(size));
+}
+
 static void become_standby(unsigned slot) {
     struct sched_param param = { 0 };
     zy.own_pid = getpid();
@@ -267,7 +279,7 @@ static void become_standby(unsigned slot) {
     if (getppid() != zy.zygote_pid)
         _exit(0); /* it died before the line above */
     zy_heap_worker();
-    if (zy.idle_reversible && !zy.hurried)
+    if (zy.idle_reversible && !zy.hurried && !zy.learning)
         sched_setscheduler(0, SCHED_IDLE, &param);
     wf_close(&zy.control);
     wf_close(&zy.ctl_listen);
@@ -276,6 +288,7 @@ static void become_standby(unsigned slot) {
         wf_close(&zy.ctl[i]);
     zy.cookie = zy_own_start_time();
     atomic_store(&zy.shared->cookie[slot], zy.cookie);
+    atomic_store(&zy.shared->client[slot], 0);
     zy.own_pidfd = wf_move_fd((int)syscall(SYS_pidfd_open, zy.own_pid, 0), ZY_FD_BASE);
     pthread_atfork(NULL, NULL, close_in_child);
     gather_fds();
@@ -283,17 +296,23 @@ static void become_standby(unsigned slot) {
 
 _Noreturn void zy_worker_main(unsigned slot) {
     struct sched_param param = { 0 };
+    int client = -1;
     become_standby(slot);
-    zy_rehearse();
+    if (zy.learning)
+        client = zy_pages_client();
     struct zy_stdkind kinds[3];
     memcpy(kinds, zy.shared->kinds, sizeof kinds);
     zy_heap_freeze_again();
     if (zy.own_pidfd < 0 || zp_main_reset() < 0 || zy_stdio_prepare(kinds) < 0)
         _exit(3);
     reseed();
-    if (zy_pages_wanted(slot))
-        zy_pages_learn();
+    if (zy.learning) {
+        zy_pages_begin();
+        serve(client);
+        _exit(0);
+    }
     zy_pages_copy();
+    touch_pools();
     sched_setscheduler(0, SCHED_OTHER, &param);
     atomic_store(&zy.shared->state[slot], ZY_WAITING);
     uint64_t one = 1;
@@ -313,61 +332,4 @@ _Noreturn void zy_worker_main(unsigned slot) {
         atomic_store(&zy.shared->state[slot], ZY_WAITING);
         atomic_fetch_add(&zy.shared->waiting, 1);
     }
-}
-
-static void dev_null(int *ret) { *ret = open("/dev/null", O_RDWR | O_CLOEXEC); }
-
-/* Sends the request it was warmed with to itself and runs it, as far as that can be done without
- * consequences. Every page that a real run will write is copied now, while nobody waits. */
-void zy_rehearse(void) {
-    int pair[2], fds[4];
-    struct wf_err err;
-    struct wf_buf head, tail;
-    struct wf_request r = zy.request;
-    r.stdio = 7;
-    r.sig_ignored = 0;
-    r.fdnums.size = 0;
-    r.bounded = false;
-    wf_buf_init_fixed(&head, storage + sizeof storage / 2, sizeof storage / 2);
-    wf_buf_init_fixed(&tail, bounds_storage, sizeof bounds_storage);
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ||
-        !wf_encode_request(&head, &r) || !wf_encode_bounds(&tail, &r))
-        _exit(6);
-    for (int i = 0; i < 3; i++)
-        dev_null(&fds[i]);
-    fds[3] = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    struct iovec iov[2] = { { head.data, head.size },
-                            { (void *)(uintptr_t)r.strings.data, r.strings.size } };
-    struct iovec rest = { tail.data, tail.size };
-    job = (struct zy_job){ .connection = -1, .pidfd = -1, .rehearsal = true, .owner = zy.own_pid };
-    if (r.strings.size >
-            WF_INLINE_MAX / 2 || /* a huge one: its memfd would not be what a run uses */
-        wf_channel_send(pair[0], WF_RUN, 0, iov, 2, fds, 4, &err) < 0 ||
-        wf_channel_send(pair[0], WF_BOUNDS, 0, &rest, 1, NULL, 0, &err) < 0 ||
-        wf_channel_receive(pair[1], &message, storage, sizeof storage, RECEIVE_MS, &err) <= 0 ||
-        decode(&job, &message) != NULL) {
-        close(pair[0]), close(pair[1]);
-        return;
-    }
-    for (int i = 0; i < 4; i++)
-        close(fds[i]);
-    job.fds = message.fds;
-    job.nfds = message.nfds;
-    job.request.mode = WF_MODE_COMMAND;
-    job.text = "print('')";
-    for (int i = 0; i < 3; i++)
-        zy_stdio_measure(job.fds[i], &job.kinds[i]);
-    if (zy_setup(&job, &err) != 0 || become_bounded(&job, pair[1], &err) != 0)
-        _exit(7);
-    zy_run(&job);
-    char script[600];
-    wf_fmt(script, sizeof script, "%s/rehearse.py", zy.libdir);
-    job.text = script;
-    job.request.mode = WF_MODE_SCRIPT;
-    if (zy_run_find_importer(&job) == 0)
-        zy_run(&job);
-    zy_forget_path(&job);
-    zy_finish_rehearse(&job);
-    close(pair[0]);
-    close(pair[1]);
 }

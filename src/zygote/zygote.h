@@ -1,7 +1,7 @@
 /* The zygote: an interpreter that has warmed up, and the standby workers it forks.
  *
  * One `struct zygote` per process. A zygote's loop (loop.c) forks workers (fork.c); a worker
- * rehearses, accepts one request (worker.c), checks that it suits (suit.c), sets the process up as
+ * accepts one request (worker.c), checks that it suits (suit.c), sets the process up as
  * the caller's (setup.c, stdio.c), runs the program (run.c) and finishes it (finish.c). Warm-up is
  * in warmup.c, heap.c, inputs.c and watch.c; python.c holds what is looked up in the interpreter
  * once. */
@@ -33,7 +33,9 @@ struct zy_stdkind {
     uint32_t moved; /* seekable and not at offset 0 */
 };
 
-enum zy_state { ZY_FREE, ZY_REHEARSING, ZY_WAITING, ZY_TAKEN };
+enum zy_state { ZY_FREE, ZY_PREPARING, ZY_WAITING, ZY_TAKEN };
+
+enum { ZY_PAGES_UNKNOWN, ZY_PAGES_LEARNING, ZY_PAGES_KNOWN };
 
 /* Shared by a zygote and its workers (MAP_SHARED, anonymous). */
 struct zy_shared {
@@ -42,7 +44,6 @@ struct zy_shared {
     atomic_llong last_us;
     struct zy_stdkind kinds[3]; /* of the last run: what standbys prepare for */
     atomic_int state[ZY_SLOTS]; /* enum zy_state */
-    atomic_int pages_known;     /* 1: a worker is finding out, or has */
     atomic_uint page_count;
     atomic_ullong
         innocent[ZY_INNOCENT]; /* directories without a module of a preloaded one's name (suit.c) */
@@ -88,6 +89,8 @@ struct zygote {
     char version[32];      /* of python */
     uint64_t route_ino[2]; /* of the run socket's and the .ctl's entries in the runtime directory */
     unsigned early_deaths; /* of standbys, in a row */
+    int pages;             /* what a run touches: ZY_PAGES_* */
+    pid_t learner;         /* the worker that finds out */
     unsigned long long served_told;
     pid_t zygote_pid;
     long long warming_since_us; /* CLOCK_REALTIME: files that changed since were perhaps read before
@@ -99,7 +102,8 @@ struct zygote {
     uint64_t cookie;
     unsigned slot;
     bool environ_rehearsed; /* os.environ holds what `request` has */
-    bool hurried;           /* somebody waits for it: rehearse at ordinary priority */
+    bool hurried;           /* somebody waits for it: made ready at ordinary priority */
+    bool learning;          /* it finds out what a run touches */
 
     uint8_t *request_data; /* the request it was made from; owned */
     size_t request_size;
@@ -144,8 +148,6 @@ struct zy_job;
 /* From now on the client's death is ours. */
 void zy_tie_to_client(struct zy_job *job);
 bool zy_is_connection(const struct zy_job *job, int fd);
-/* One run in rehearsal: everything but the program's own effects. */
-void zy_rehearse(void);
 
 struct zy_job {
     struct wf_request request;
@@ -164,6 +166,12 @@ struct zy_job {
     bool has_path0, importer; /* importer: the script is a directory or zip with __main__ */
     unsigned status_kind, status_value;
 };
+
+/* worker.c: points argv and envp into the request's strings; false when memory is out. They are the
+ * process's only ones. */
+bool zy_job_point(struct zy_job *job);
+/* rehearse.c: one run in the zygote, everything but a program's own effects. */
+int zy_rehearse(struct wf_err *err);
 
 /* setup.c: takes back what finding a script's path left in sys.path and its caches. */
 void zy_forget_path(const struct zy_job *job);
@@ -214,14 +222,13 @@ int zy_ending_init(void);   /* at warm-up, before the heap is frozen; -1 with a 
 void zy_ending_begin(void); /* sys.is_finalizing() is true from here on */
 void zy_ending_signals(void); /* what Python functions handled has its default action again */
 
-/* The inherited part of a program's end: threads, atexit callbacks, streams. Once per process. */
-void zy_finish_inherited(void);
-
-/* pages.c: true for one worker of each zygote, which is to call zy_pages_learn when it has
- * rehearsed. */
-bool zy_pages_wanted(unsigned slot);
-_Noreturn void zy_pages_learn(void);
-void zy_pages_copy(void); /* in a standby */
+/* pages.c: what a run touches. The first worker of each zygote (zy.learning) finds out, in a run
+ * for a client of its own: zy_pages_client forks that and returns the connection, zy_pages_begin is
+ * for before the run, zy_pages_learn for after it. */
+int zy_pages_client(void);
+void zy_pages_begin(void);
+void zy_pages_learn(void);
+void zy_pages_copy(void); /* in every other worker */
 
 /* terminal.c: the program's stdio is its caller's terminal (`flags`: WF_F_TERMINAL…). */
 void zy_terminal_arm(struct zy_job *job, unsigned flags);

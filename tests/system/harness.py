@@ -312,7 +312,9 @@ class Warm:
                 if procs.ppid(pid) in daemons and procs.read(f"/proc/{pid}/cmdline").find(b"boot.py") >= 0]
 
     def stop(self):
-        """Stops daemon and zygotes; returns what is wrong, if anything."""
+        """Stops daemon and zygotes; returns what is wrong, if anything. A daemon may be about to start, by the starter
+        that the last cold run left behind."""
+        procs.wait_gone([pid for pid in procs.belonging_to(self.dir) if procs.comm(pid) == "warmpy"], 15)
         if not os.path.exists(os.path.join(self.rundir, "daemon.sock")):
             return []
         stopped = self.ctl("stop")
