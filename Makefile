@@ -82,6 +82,7 @@ programs: install ## real programs cold and warm, compared byte for byte and tim
 
 soak: install ## many runs, looking for leaks; the auditor and all libraries (GBs), every observation, CPython's own test suite (hours)
 	@$(PY) tools/soak.py
+	@$(PY) tools/pool_soak.py
 	@WARMFORK_AUDIT_FULL=1 WARMFORK_AUDIT_TORCH=1 $(PY) -m pytest -n 2 tests/audit/test_libraries.py tests/audit/test_integrations.py
 	@$(PY) bench/programs.py --no-times --output .cache/programs/soak.jsonl
 	@$(PY) tools/parity_table.py

@@ -64,3 +64,27 @@ void spill_undo(struct wf_arena *arena, const void *pairs, size_t size);
 /* Pool.serve(server): the worker's loop. */
 PyObject *serve(struct module_state *state, struct wf_member *member, struct wf_arena *arena,
                 struct source *parent, PyObject *server);
+
+/* The objects of warmfork._queue.Pool. */
+struct pool {
+    PyObject_HEAD struct wf_pool *pool; /* NULL: freed */
+    pid_t owner;                        /* whose pool it is: a forked child may only forget it */
+    struct wf_arena
+        arena; /* what this process writes: the parent's arguments, or a worker's results */
+    struct source **sources; /* the parent's: of each worker, made when first needed */
+    struct source *parent;   /* the worker's: of the parent's arena */
+    struct wf_member member;
+    bool is_worker;
+};
+
+struct module_state *pool_state(PyObject *self);
+/* The pool, if it may be used here; else NULL and an exception. */
+struct wf_pool *pool_usable(PyObject *self);
+/* Worker k is gone: what was mapped from its arena stays, and goes back to the system one by one.
+ */
+void pool_forget_source(struct pool *p, unsigned k);
+
+/* Methods of Pool in drainmodule.c. */
+PyObject *pool_drain(PyObject *self, PyObject *unused);
+PyObject *pool_deaths(PyObject *self, PyObject *unused);
+PyObject *pool_workers(PyObject *self, PyObject *unused);

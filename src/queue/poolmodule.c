@@ -11,36 +11,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DRAIN_MAX 4096 /* results at a time: the rest of the program wants the lock too */
-
-struct pool {
-    PyObject_HEAD struct wf_pool *pool; /* NULL: freed */
-    pid_t owner;                        /* whose pool it is: a forked child may only forget it */
-    struct wf_arena
-        arena; /* what this process writes: the parent's arguments, or a worker's results */
-    struct source **sources; /* the parent's: of each worker, made when first needed */
-    struct source *parent;   /* the worker's: of the parent's arena */
-    struct wf_member member;
-    bool is_worker;
-};
-
-static struct module_state *state_of(PyObject *self) {
-    return PyType_GetModuleState(Py_TYPE(self));
-}
-
-static void forget_source(struct pool *p, unsigned k) {
-    if (p->sources && p->sources[k]) {
-        p->sources[k]->pool = NULL;
-        source_drop(p->sources[k]);
-        p->sources[k] = NULL;
-    }
-}
-
 static void release(struct pool *p) {
     if (!p->pool)
         return;
     for (unsigned k = 0; k < p->pool->max_workers; k++)
-        forget_source(p, k);
+        pool_forget_source(p, k);
     free(p->sources);
     p->sources = NULL;
     source_drop(p->parent);
@@ -88,16 +63,6 @@ static void pool_free(PyObject *self) {
     Py_DECREF(type);
 }
 
-/* The pool, if it may be used here; else NULL and an exception. */
-static struct wf_pool *usable(PyObject *self) {
-    struct pool *p = (struct pool *)self;
-    if (p->pool && p->owner == getpid() && !p->is_worker)
-        return p->pool;
-    PyErr_SetString(PyExc_RuntimeError,
-                    p->pool ? "this pool belongs to another process" : "this pool is closed");
-    return NULL;
-}
-
 /* The child's part of fork(): runs with the interpreter put right for a child. */
 static int become_worker(struct pool *p, unsigned k) {
     struct wf_err err;
@@ -106,7 +71,7 @@ static int become_worker(struct pool *p, unsigned k) {
     wf_arena_done(&p->arena);
     wf_arena_init(&p->arena, results);
     for (unsigned i = 0; i < p->pool->max_workers; i++)
-        forget_source(p, i);
+        pool_forget_source(p, i);
     wf_pool_forget(p->pool, k);
     p->is_worker = true;
     if (wf_member_init(&p->member, p->pool->shared, k, p->pool->event, parent, &err) == 0)
@@ -124,12 +89,12 @@ static PyObject *pool_fork(PyObject *self, PyObject *unused) {
     (void)unused;
     struct pool *p = (struct pool *)self;
     struct wf_err err;
-    if (!usable(self))
+    if (!pool_usable(self))
         return NULL;
     int k = wf_pool_prepare(p->pool, &err);
     if (k < 0)
         return raise_err(&err);
-    forget_source(p, (unsigned)k);
+    pool_forget_source(p, (unsigned)k);
     PyOS_BeforeFork();
     pid_t pid = fork();
     if (pid == 0) {
@@ -148,7 +113,7 @@ static PyObject *pool_serve(PyObject *self, PyObject *server) {
         PyErr_SetString(PyExc_RuntimeError, "serve() is for workers");
         return NULL;
     }
-    return serve(state_of(self), &p->member, &p->arena, p->parent, server);
+    return serve(pool_state(self), &p->member, &p->arena, p->parent, server);
 }
 
 /* report(kind, bytes): a worker's word that is no task's result. */
@@ -173,7 +138,7 @@ static PyObject *pool_report(PyObject *self, PyObject *args) {
 }
 
 static PyObject *pool_push(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    struct wf_pool *pool = usable(self);
+    struct wf_pool *pool = pool_usable(self);
     if (!pool)
         return NULL;
     if (count != 4 || !PyBytes_Check(args[2]) || !PyBytes_Check(args[3])) {
@@ -196,113 +161,6 @@ static PyObject *pool_push(PyObject *self, PyObject *const *args, Py_ssize_t cou
                                         second, (size_t)second_size));
 }
 
-static struct source *source_of(struct pool *p, unsigned k) {
-    struct wf_err err;
-    if (!p->sources[k]) {
-        p->sources[k] = source_new(p->pool->worker[k].arena_fd, &err);
-        if (!p->sources[k]) {
-            raise_err(&err);
-            return NULL;
-        }
-        p->sources[k]->pool = p->pool;
-        p->sources[k]->k = k;
-    }
-    return p->sources[k];
-}
-
-/* The object of a result; on failure the exception itself, and *kind says so. */
-static PyObject *value_of(PyObject *self, const struct wf_result *result, const uint8_t *data,
-                          uint32_t *kind) {
-    struct module_state *state = state_of(self);
-    PyObject *value = NULL;
-    *kind = result->kind & ~(uint32_t)MSG_SEGMENTS;
-    if (result->kind == MSG_NONE)
-        Py_RETURN_NONE;
-    if (result->kind & MSG_SEGMENTS) {
-        struct source *source = source_of((struct pool *)self, result->spare);
-        if (source)
-            value = load_segments(state, source, data, result->size);
-    } else {
-        PyObject *bytes = PyBytes_FromStringAndSize((const char *)data, result->size);
-        if (bytes && result->size > 0)
-            value = PyObject_CallFunctionObjArgs(state->loads, bytes, NULL);
-        else if (bytes)
-            value = Py_NewRef(bytes);
-        Py_XDECREF(bytes);
-    }
-    if (value)
-        return value;
-    PyObject *type, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    *kind = MSG_BAD;
-    return value ? value : Py_NewRef(Py_None);
-}
-
-static void free_reported(struct pool *p, const uint8_t *data, size_t size) {
-    uint64_t offset;
-    for (size_t at = 0; at + sizeof offset <= size; at += sizeof offset) {
-        memcpy(&offset, data + at, sizeof offset);
-        wf_arena_free(&p->arena, offset);
-    }
-}
-
-/* Takes one result of worker k into `list`: 1, 0 when there is none, -1. */
-static int drain_one(PyObject *self, unsigned k, PyObject *list) {
-    static uint8_t
-        data[WF_QUEUE_PAYLOAD]; /* guarded by the interpreter's lock until value_of has copied it */
-    struct pool *p = (struct pool *)self;
-    struct wf_result result;
-    uint32_t kind;
-    if (!p->pool || !wf_pool_take(p->pool, k, &result, data))
-        return 0;
-    if (result.kind == MSG_FREED) {
-        free_reported(p, data, result.size);
-        return 1;
-    }
-    result.spare = k;
-    PyObject *value = value_of(self, &result, data, &kind);
-    PyObject *item = Py_BuildValue("KINIy#", (unsigned long long)result.task, kind, value, k,
-                                   (const char *)&result, (Py_ssize_t)sizeof result);
-    int failed = !item || PyList_Append(list, item) < 0;
-    Py_XDECREF(item);
-    return failed ? -1 : 1;
-}
-
-static PyObject *pool_drain(PyObject *self, PyObject *unused) {
-    (void)unused;
-    struct wf_pool *pool = usable(self);
-    PyObject *list = pool ? PyList_New(0) : NULL;
-    for (unsigned k = 0; list && k < pool->max_workers; k++) {
-        int got;
-        for (int n = 0; (got = drain_one(self, k, list)) > 0 && n < DRAIN_MAX; n++)
-            ;
-        if (got < 0)
-            Py_CLEAR(list);
-    }
-    return list;
-}
-
-static PyObject *pool_deaths(PyObject *self, PyObject *unused) {
-    (void)unused;
-    struct wf_pool *pool = usable(self);
-    PyObject *list = pool ? PyList_New(0) : NULL;
-    struct wf_death d;
-    while (list && wf_pool_reap(pool, &d)) {
-        forget_source((struct pool *)self, d.k);
-        wf_arena_free_held(&((struct pool *)self)->arena, (int)d.k);
-        PyObject *item = Py_BuildValue("IiiiiKKlK", d.k, (int)d.pid, d.status, d.leaving, d.ready,
-                                       (unsigned long long)d.task, (unsigned long long)d.started_ns,
-                                       d.peak_kb, (unsigned long long)d.cpu_ns);
-        if (!item || PyList_Append(list, item) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(item);
-    }
-    return list;
-}
-
 static int64_t timeout_of(PyObject *arg) {
     if (arg == Py_None)
         return -1;
@@ -313,7 +171,7 @@ static int64_t timeout_of(PyObject *arg) {
 /* wait(timeout): until there are results, a death, or a kick; whether there may have been a death.
  */
 static PyObject *pool_wait(PyObject *self, PyObject *arg) {
-    struct wf_pool *pool = usable(self);
+    struct wf_pool *pool = pool_usable(self);
     int64_t timeout = pool ? timeout_of(arg) : 0;
     if (!pool || PyErr_Occurred())
         return NULL;
@@ -326,7 +184,7 @@ static PyObject *pool_wait(PyObject *self, PyObject *arg) {
 
 /* lead(timeout): the same for a leader, who is woken by results and kicks only. */
 static PyObject *pool_lead(PyObject *self, PyObject *arg) {
-    struct wf_pool *pool = usable(self);
+    struct wf_pool *pool = pool_usable(self);
     int64_t timeout = pool ? timeout_of(arg) : 0;
     if (!pool || PyErr_Occurred())
         return NULL;
@@ -360,20 +218,20 @@ static PyObject *pool_kick(PyObject *self, PyObject *unused) {
 static uint64_t task_of(PyObject *arg) { return PyLong_AsUnsignedLongLong(arg); }
 
 static PyObject *pool_revoke(PyObject *self, PyObject *arg) {
-    struct wf_pool *pool = usable(self);
+    struct wf_pool *pool = pool_usable(self);
     uint64_t task = pool ? task_of(arg) : 0;
     return !pool || PyErr_Occurred() ? NULL : PyBool_FromLong(wf_tasks_revoke(&pool->tasks, task));
 }
 
 static PyObject *pool_doom(PyObject *self, PyObject *arg) {
-    struct wf_pool *pool = usable(self);
+    struct wf_pool *pool = pool_usable(self);
     uint64_t task = pool ? task_of(arg) : 0;
     return !pool || PyErr_Occurred() ? NULL : PyBool_FromLong(wf_pool_doom(pool, task));
 }
 
 /* running(task): when it was started, in nanoseconds, or 0. */
 static PyObject *pool_running(PyObject *self, PyObject *arg) {
-    struct wf_pool *pool = usable(self);
+    struct wf_pool *pool = pool_usable(self);
     uint64_t started = 0, task = pool ? task_of(arg) : 0;
     if (!pool || PyErr_Occurred())
         return NULL;
@@ -382,12 +240,12 @@ static PyObject *pool_running(PyObject *self, PyObject *arg) {
 
 static PyObject *pool_idle(PyObject *self, PyObject *unused) {
     (void)unused;
-    struct wf_pool *pool = usable(self);
+    struct wf_pool *pool = pool_usable(self);
     return pool ? PyLong_FromLong(wf_pool_idle(pool)) : NULL;
 }
 
 static PyObject *pool_close(PyObject *self, PyObject *arg) {
-    struct wf_pool *pool = usable(self);
+    struct wf_pool *pool = pool_usable(self);
     int now = pool ? PyObject_IsTrue(arg) : -1;
     if (now < 0)
         return NULL;
@@ -397,7 +255,7 @@ static PyObject *pool_close(PyObject *self, PyObject *arg) {
 
 static PyObject *pool_release(PyObject *self, PyObject *unused) {
     (void)unused;
-    if (((struct pool *)self)->pool && !usable(self))
+    if (((struct pool *)self)->pool && !pool_usable(self))
         return NULL;
     release((struct pool *)self);
     Py_RETURN_NONE;
@@ -405,7 +263,7 @@ static PyObject *pool_release(PyObject *self, PyObject *unused) {
 
 /* spill(bytes, buffers): a large message, as the bytes to push with kind | SEGMENTS. */
 static PyObject *pool_spill(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    if (!usable(self))
+    if (!pool_usable(self))
         return NULL;
     if (count != 2 || !PyList_Check(args[1])) {
         PyErr_SetString(PyExc_TypeError, "spill(bytes, list)");
@@ -433,7 +291,7 @@ static PyObject *pool_hold(PyObject *self, PyObject *args) {
     const char *pairs;
     Py_ssize_t size;
     unsigned k;
-    if (!usable(self) || !PyArg_ParseTuple(args, "y#I:hold", &pairs, &size, &k))
+    if (!pool_usable(self) || !PyArg_ParseTuple(args, "y#I:hold", &pairs, &size, &k))
         return NULL;
     uint64_t pair[2];
     for (Py_ssize_t at = 0; at + (Py_ssize_t)sizeof pair <= size; at += sizeof pair) {
@@ -441,27 +299,6 @@ static PyObject *pool_hold(PyObject *self, PyObject *args) {
         wf_arena_hold(&p->arena, pair[0], (int)k);
     }
     Py_RETURN_NONE;
-}
-
-/* workers(): of each (number, pid, task or 0, started, tasks done, busy nanoseconds). */
-static PyObject *pool_workers(PyObject *self, PyObject *unused) {
-    (void)unused;
-    struct wf_pool *pool = usable(self);
-    PyObject *list = pool ? PyList_New(0) : NULL;
-    for (unsigned k = 0; list && k < pool->max_workers; k++) {
-        const struct wf_worker *w = &pool->worker[k];
-        const struct wf_control *c = &pool->shared->worker[k].control;
-        if (w->pid == 0)
-            continue;
-        PyObject *item = Py_BuildValue(
-            "IiKKKKi", k, (int)w->pid, (unsigned long long)(c->current >> 2),
-            (unsigned long long)c->started_ns, (unsigned long long)w->done,
-            (unsigned long long)w->busy_ns, c->phase != WF_PHASE_FORKED);
-        if (!item || PyList_Append(list, item) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(item);
-    }
-    return list;
 }
 
 static PyObject *pool_count(PyObject *self, void *unused) {
