@@ -28,6 +28,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cpython_report import report
@@ -120,17 +121,20 @@ def run_suite(python: str, version: str, options: argparse.Namespace) -> int:
 
     lanes = [Lane(str(options.bin.absolute()), python, options.limit, options.rounds, options.preload)
              for _ in range(min(options.jobs, len(todo)))]
-    threads = [threading.Thread(target=work, args=(lane, todo, progress), daemon=True) for lane in lanes]
     ended = False
     try:
-        for lane, thread in zip(lanes, threads, strict=True):
+        for lane in lanes:
             lane.logs = version_logs(options.logs, version)
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(max(1, len(lanes))) as pool:
+            futures = [pool.submit(work, lane, todo, progress) for lane in lanes]
+            try:
+                for future in futures:
+                    future.result()
+            finally:  # after an error or a signal: the others end what they are doing
+                for lane in lanes:
+                    lane.stopped = True
         ended = True
     finally:
-        todo.clear()
         for lane in lanes:
             lane.close(check=ended)
     return progress.failed
@@ -139,7 +143,7 @@ def run_suite(python: str, version: str, options: argparse.Namespace) -> int:
 def work(lane: Lane, todo: list[str], progress: Progress) -> None:
     """One of the lanes: takes the next module until there is none left."""
     lane.prime()
-    while True:
+    while not lane.stopped:
         try:
             module = todo.pop()
         except IndexError:

@@ -133,6 +133,7 @@ class Lane:
         self.state = Path(self.user.dir) / "state"
         self.state.mkdir()
         self.preload = preload
+        self.stopped = False  # set by another thread: the run that goes on is ended, and none begun
         self.env: dict[str, str | None] = {"WARMFORK_PRELOAD": preload or None, "TERM": "dumb", "TMPDIR": str(self.tmp)}
         asked = subprocess.run([python, "-V"], capture_output=True, text=True, check=True)
         self.version = asked.stdout.split()[1]
@@ -179,6 +180,8 @@ class Lane:
         return run
 
     def run_once(self, module: str, warm: bool, choice: Choice) -> Run:
+        if self.stopped:
+            raise InterruptedError(f"{module} was not compared: told to stop")
         self.clear()
         shutil.copy(RECORDER, self.work)
         noted = self.state / "outcomes"
@@ -201,13 +204,13 @@ class Lane:
         return Run(outcomes, texts, seconds, process.result.warm and (preloaded or not self.preload), hung, text)
 
     def ends(self, pid: int, noted: Path) -> bool:
-        """Waits for the end of a run; false when it notes no event for too long."""
+        """Waits for the end of a run; false when it notes no event for too long, or is to be stopped."""
         last, size = time.monotonic(), 0
         while procs.wait_gone([pid], 5):
             new = noted.stat().st_size if noted.exists() else 0
             if new != size:
                 last, size = time.monotonic(), new
-            elif time.monotonic() - last > self.limit:
+            if self.stopped or time.monotonic() - last > self.limit:
                 return False
         return True
 
