@@ -168,7 +168,7 @@ def main() -> int:
     parser.add_argument("--python", action="append", help="an interpreter (default: all that have the test package)")
     parser.add_argument("--modules", help="names or patterns, comma separated: test_os,test_asyncio.*")
     parser.add_argument("--jobs", type=int, default=1, help="modules at a time")
-    parser.add_argument("--limit", type=float, default=120, help="seconds in which a test must end")
+    parser.add_argument("--limit", type=float, default=300, help="seconds in which a test must end")
     parser.add_argument("--rounds", type=int, default=3, help="runs of what differs")
     parser.add_argument("--preload", default="", help="modules to preload, of which the last proves it")
     parser.add_argument("--again", action="store_true", help="run what has a result already, too")

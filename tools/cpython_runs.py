@@ -125,7 +125,7 @@ def read_outcomes(path: Path) -> tuple[Outcomes, dict[str, str], bool]:
 class Lane:
     """Runs modules one after the other, each run in emptied directories."""
 
-    def __init__(self, bin_dir: str, python: str, limit: float = 120, rounds: int = 3, preload: str = "") -> None:
+    def __init__(self, bin_dir: str, python: str, limit: float = 300, rounds: int = 3, preload: str = "") -> None:
         self.user = Warm(bin_dir, python)
         self.python, self.limit, self.rounds = python, limit, rounds
         self.tmp = Path(self.user.dir) / "t"
@@ -276,7 +276,7 @@ def judge(result: Comparison, runs: list[tuple[Run, Run]]) -> None:
         if test not in suspects:
             result.same += test != STATUS
             continue
-        pairs = [pair for pair in runs if any(test in run.outcomes for run in pair)]
+        pairs = [pair for pair in runs if test == STATUS or any(test in run.outcomes for run in pair)]
         lefts = sorted({outcome_in(pair[0], test) for pair in pairs})
         rights = sorted({outcome_in(pair[1], test) for pair in pairs})
         text = f"python:\n{cold.texts.get(test, '')}warmpy:\n{warm.texts.get(test, '')}"

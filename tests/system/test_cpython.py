@@ -135,6 +135,15 @@ def test_a_method_that_always_differs_is_told_from_one_that_varies():
     assert result.outcomes == {"pass": 4, "skip": 1}
 
 
+def test_a_run_that_once_ended_and_once_hung_under_both_is_not_steady():
+    result = cpython_runs.Comparison("m", "3")
+    status = {cpython_runs.STATUS: "exit 0"}
+    cpython_runs.judge(result, [(run_of(a="pass", **status), run_of(hung=True, a="pass")),
+                                (run_of(hung=True, a="unfinished"), run_of(hung=True, a="unfinished"))])
+    assert [entry.test for entry in result.unsteady] == [cpython_runs.STATUS]
+    assert result.differs == []
+
+
 def test_what_hangs_under_warmpy_alone_differs():
     found = cpython_runs.differing(run_of(a="pass", b="pass"), run_of(hung=True, a="unfinished"))
     assert sorted(found) == ["a", "b"]
