@@ -22,6 +22,7 @@ struct plan {
     char *python, *preload_variable, *tunables_variable, boot[1100], extension[1100];
     char **argv, **envp;
     char since[24]; /* filled in the child */
+    mode_t umask; /* caches of modules that python writes have the modes that its user gives them */
 };
 
 static void plan_done(struct plan *p) {
@@ -79,7 +80,7 @@ static int plan_environment(struct daemon *d, struct plan *p, char **strings, ui
 
 static int plan_make(struct daemon *d, struct plan *p, const struct wf_request *r,
                      struct wf_err *err) {
-    *p = (struct plan){ 0 };
+    *p = (struct plan){ .umask = r->umask };
     p->argv = calloc((size_t)r->options + 5, sizeof *p->argv);
     p->envp = calloc((size_t)r->envc + 3, sizeof *p->envp);
     p->python = strndup((const char *)r->python.data, r->python.size);
@@ -121,6 +122,7 @@ static void note_time(const struct plan *p) {
  * way of 0–3. */
 static _Noreturn void become_python(const struct plan *p, int control, int errors) {
     sigset_t none;
+    umask(p->umask);
     setsid(); /* no terminal's signals, and a group of its own to be killed as */
     for (int i = 1; i < NSIG; i++)
         if (i != SIGKILL && i != SIGSTOP)

@@ -294,6 +294,7 @@ int zy_warmup_preload(struct wf_err *err) {
     struct timespec grain = { 0, stamp_grain_us() * 1000 };
     nanosleep(&grain, NULL); /* so that what was written just now is told from what will be */
     zy.warming_since_us = realtime_us();
+    umask(zy.request.umask); /* for the caches that the imports write */
     PyObject *space = load_namespace(err);
     if (space == NULL || enter_environment(err) < 0 || zy_attempt_init(&a, err) < 0)
         return -1;

@@ -259,3 +259,18 @@ def test_what_only_a_program_has_noted(warm, text):
     is_preloaded(warm, "json")
     warm.same(["-c", "import noted; print(noted.show())", "a", "b"])
     assert STANDIN or "preload noted" in json.dumps(warm.status())
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_caches_have_the_modes_of_their_user(warm, mask):
+    """What a zygote imports is compiled and kept as if the caller had imported it."""
+    lib = f"{warm.work}/lib"
+    os.mkdir(lib)
+    write(f"{lib}/sitecustomize.py", "")
+    write(f"{lib}/preloaded.py", "")
+    env = {"PYTHONPATH": lib, "WARMFORK_PRELOAD": "preloaded"}
+    made = warm.ctl("warm", env=env, before=lambda: os.umask(mask))
+    assert STANDIN or made.status == 0, made
+    modes = {name.split(".")[0]: os.stat(f"{lib}/__pycache__/{name}").st_mode & 0o777 for name in os.listdir(f"{lib}/__pycache__")}
+    assert STANDIN or modes == {"sitecustomize": 0o666 & ~mask, "preloaded": 0o666 & ~mask}
+    assert STANDIN or os.stat(f"{lib}/__pycache__").st_mode & 0o777 == 0o777 & ~mask
