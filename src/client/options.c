@@ -22,11 +22,12 @@ static bool builtin_category(const char *text, size_t size) {
     return size == 0;
 }
 
+/* Python takes the beginning of a name for the name. */
 static bool builtin_action(const char *text, size_t size) {
     static const char *const names[] = { "default", "always", "ignore", "module",
                                          "once",    "error",  "all" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (equals(text, size, names[i]))
+        if (size > 0 && size <= strlen(names[i]) && memcmp(text, names[i], size) == 0)
             return true;
     return false;
 }

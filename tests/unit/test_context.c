@@ -68,11 +68,15 @@ TEST(options_that_run_cold) {
 }
 
 TEST(warning_filters) {
-    static const char *const plain[] = { "ignore", "error::DeprecationWarning",
-                                         "default:text with spaces", "once::UserWarning:mod:12",
-                                         "always::" };
+    static const char *const plain[] = { "ignore",
+                                         "error::DeprecationWarning",
+                                         "default:text with spaces",
+                                         "once::UserWarning:mod:12",
+                                         "always::",
+                                         "d",
+                                         "ign" };
     static const char *const odd[] = {
-        "", "ign", "ignore::pkg.Category", "ignore:::m:x", "a:b:c:d:e:f", "error::Foo"
+        "", "ignored", "ignore::pkg.Category", "ignore:::m:x", "a:b:c:d:e:f", "error::Foo"
     };
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
         CHECK(wf_options_plain_filter(plain[i], strlen(plain[i])));
