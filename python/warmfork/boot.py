@@ -13,6 +13,7 @@ def _boot():
     zygote = imp.create_dynamic(spec)
     imp.exec_dynamic(zygote)
     zygote.heap_setup()
+    zygote.excepthook = sys.excepthook  # a sitecustomize may have set its own, which programs are to have
     sys.excepthook = zygote.serve
 
 

@@ -84,10 +84,10 @@ static const char *check_linker(const char *name, const char *value) {
 
 static const char *check_python_variable(const char *name, const char *value) {
     static const char *const never[] = {
-        "PYTHONINSPECT=",           "PYTHONVERBOSE=",     "PYTHONDEBUG=",
-        "PYTHONTRACEMALLOC=",       "PYTHONDUMPREFS",     "PYTHONPERFSUPPORT=",
-        "PYTHONPROFILEIMPORTTIME=", "PYTHONMALLOCSTATS=", "PYTHON_PERF_JIT_SUPPORT=",
-        "PYTHON_PRESITE=",
+        "PYTHONINSPECT=",           "PYTHONVERBOSE=",           "PYTHONDEBUG=",
+        "PYTHONTRACEMALLOC=",       "PYTHONDUMPREFS",           "PYTHONPERFSUPPORT=",
+        "PYTHONPROFILEIMPORTTIME=", "PYTHONMALLOCSTATS=",       "PYTHON_PERF_JIT_SUPPORT=",
+        "PYTHON_PRESITE=",          "PYTHONCOERCECLOCALE=warn", /* prints at each start */
     };
     static const char *const absolute[] = { "PYTHONHOME=", "PYTHONPATH=", "PYTHONUSERBASE=",
                                             "PYTHONPYCACHEPREFIX=" };

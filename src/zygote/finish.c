@@ -207,7 +207,7 @@ static void step_objects(void) {
     if (zp_get(zp.modules, "__mp_main__") != NULL)
         PyDict_SetItemString(zp.modules, "__mp_main__", Py_None);
     collect();
-    for (Py_ssize_t i = 0; i < count; i++)
+    for (Py_ssize_t i = 1; i < count; i++) /* __main__ keeps its place: a rehearsal goes on */
         if (PyDict_DelItem(zp.modules, PyList_GetItem(own, i)) < 0)
             PyErr_Clear();
     bool again = false;

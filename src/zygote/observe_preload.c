@@ -39,7 +39,8 @@ char *secure_getenv(const char *name);
 EXPORT size_t wf_observe_strings(int kind, const char **ret_strings);
 EXPORT void wf_observe_record(int on);
 EXPORT int wf_observe_full;
-EXPORT atomic_uint wf_observe_cwd; /* calls of getcwd while recording */
+EXPORT atomic_uint wf_observe_cwd;     /* calls of getcwd while recording */
+EXPORT atomic_uint wf_observe_printed; /* of write, to stdout or stderr */
 
 static struct table tables[OBSERVED_KINDS];
 static atomic_int recording = 1;
@@ -110,6 +111,17 @@ EXPORT char *getcwd(char *buffer, size_t size) {
     if (is_recording())
         atomic_fetch_add(&wf_observe_cwd, 1);
     return original(buffer, size);
+}
+
+static __typeof__(&write) original_write;
+
+/* Ahead, because a signal handler may be the first that writes. */
+__attribute__((constructor)) static void find_write(void) { original_write = NEXT(write); }
+
+EXPORT ssize_t write(int fd, const void *data, size_t size) {
+    if (is_recording() && (fd == 1 || fd == 2))
+        atomic_fetch_add(&wf_observe_printed, 1);
+    return original_write ? original_write(fd, data, size) : syscall(SYS_write, fd, data, size);
 }
 
 /* Caches of compiled code are neither input nor effect: python checks them against their source. */

@@ -218,7 +218,7 @@ int zp_forget_boot(void) {
     static const char *const last[] = { "last_type", "last_value", "last_traceback", "last_exc" };
     for (size_t i = 0; i < sizeof last / sizeof *last; i++)
         sys_delete(last[i]);
-    PyObject *hook = zp_get(zp.sys_dict, "__excepthook__");
+    PyObject *hook = zp.excepthook ? zp.excepthook : zp_get(zp.sys_dict, "__excepthook__");
     if (hook == NULL || PyDict_SetItemString(zp.sys_dict, "excepthook", hook) < 0)
         return -1;
     /* The boot program's directory, which python put first, and what the import system noted of

@@ -27,6 +27,7 @@ struct zy_python {
     PyObject *path;          /* sys.path */
     PyObject *signal_signal, *sig_ign;
     PyObject *bare_modules;              /* dict: names in sys.modules of the bare interpreter */
+    PyObject *excepthook;                /* sys.excepthook before ours, or NULL */
     PyObject *file_loader;               /* importlib's SourceFileLoader */
     PyObject *atexit_run, *atexit_count; /* atexit._run_exitfuncs, atexit._ncallbacks */
     PyObject *gc_collect;

@@ -192,6 +192,8 @@ static void flush_io(void) {
 static void run_file(struct zy_job *job, FILE *file, const char *filename, bool close_it) {
     PyObject *name = PyUnicode_DecodeFSDefault(filename), *result = NULL, *loader = NULL;
     bool named = name != NULL && zp_get(zp.main_dict, "__file__") == NULL;
+    PyObject *module = zp.main_module;
+    Py_INCREF(module); /* for as long as it runs, which sys.getrefcount() shows */
     if (named && (PyDict_SetItemString(zp.main_dict, "__file__", name) < 0 ||
                   PyDict_SetItemString(zp.main_dict, "__cached__", Py_None) < 0))
         goto done;
@@ -215,6 +217,7 @@ done:
             PyErr_Clear();
         PyErr_Restore(type, value, trace);
     }
+    Py_DECREF(module);
 }
 
 static void run_script(struct zy_job *job) {

@@ -128,6 +128,15 @@ static void read_launch_time(void) {
     PyErr_Clear();
 }
 
+/* sitecustomize and its like, or python itself because of them: each program is to print that. */
+static bool has_printed(void) {
+    PyObject *out = zp_get(zp.sys_dict, "stdout");
+    PyObject *done = out ? PyObject_CallMethod(out, "flush", NULL) : NULL;
+    Py_XDECREF(done);
+    PyErr_Clear();
+    return zy_observed_calls("wf_observe_printed") > 0;
+}
+
 static int start_base(struct wf_err *err) {
     zy.base = true;
     zy.zygote_pid = getpid();
@@ -141,11 +150,14 @@ static int start_base(struct wf_err *err) {
         first_request(err); /* so that there is somebody to tell */
         return wf_err_msg(err, "start: %s", text);
     }
+    bool printed = has_printed();
     wf_fmt(zy.version, sizeof zy.version, "%.*s", (int)strcspn(Py_GetVersion(), " "),
            Py_GetVersion());
     if (first_request(err) < 0 || open_signals(err) < 0 || measure_self(err) < 0 ||
         open_shared(err) < 0)
         return -1;
+    if (printed)
+        return wf_err_msg(err, "python prints something when it starts");
     if (memcmp(&zy.place, &zy.request.place, sizeof zy.place) != 0)
         return wf_err_msg(
             err, "the request comes from another place (ids, namespaces, root, capabilities)");
@@ -175,8 +187,10 @@ static int open_routes(struct wf_err *err) {
 
 /* Called as sys.excepthook, from C, with no Python frame below. Never returns to Python. */
 static PyObject *serve(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
-    (void)self, (void)args, (void)nargs;
+    (void)args, (void)nargs;
     struct wf_err err = { 0 };
+    zp.excepthook = PyObject_GetAttrString(self, "excepthook");
+    PyErr_Clear();
     Py_LeaveRecursiveCall(); /* calling us took one level, which programs must have */
     int failed = start_base(&err) < 0 || check_safe(&err) < 0 || open_routes(&err) < 0;
     for (;;) {
