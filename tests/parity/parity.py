@@ -46,7 +46,7 @@ KNOWN = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One observation. In `code`, `files`, `args` and `env`, "{dir}" stands for the directory the program runs in,
+    """One observation. In `code`, `files`, `args`, `options` and `env`, "{dir}" stands for the directory the program runs in,
     in the names of `files` "{v}" for python's version."""
 
     name: str
@@ -111,33 +111,48 @@ def _files(directory: str) -> dict[str, tuple[int, bytes]]:
 def _fill(directory: str, files: dict[str, str | bytes], version: str) -> None:
     for name, content in files.items():
         path = os.path.join(directory, name.replace("{v}", version))
+        if name.split("/")[0] in LOADED and os.path.exists(path):
+            continue
         os.makedirs(os.path.dirname(path), exist_ok=True)
         data = content.replace("{dir}", directory).encode("utf-8", "surrogateescape") if isinstance(content, str) else content
         with open(path, "wb") as file:
             file.write(data)
-    for root, directories, names in os.walk(directory, topdown=False):
-        for name in [*directories, *names]:
-            if not os.path.islink(os.path.join(root, name)):
-                os.utime(os.path.join(root, name), (MTIME, MTIME))
-    os.utime(directory, (MTIME, MTIME))
+        os.utime(path, (MTIME, MTIME))
 
 
 def _command(case: Case, directory: str) -> tuple[list[str], dict[str, str | bytes], bytes | None]:
     """The arguments, the files to write, and what goes to stdin."""
-    args, files = [a.replace("{dir}", directory) for a in case.args], dict(case.files)
+    args = [a.replace("{dir}", directory) for a in case.args]
+    options, files = [o.replace("{dir}", directory) for o in case.options], dict(case.files)
     if case.way == "script":
         files["main.py"] = case.code
-        return [*case.options, "main.py", *args], files, case.input
+        return [*options, "main.py", *args], files, case.input
     if case.way == "-m":
         files["main.py"] = case.code
-        return [*case.options, "-m", "main", *args], files, case.input
+        return [*options, "-m", "main", *args], files, case.input
     if case.way == "-c":
         code = case.code if isinstance(case.code, str) else os.fsdecode(case.code)
-        return [*case.options, "-c", code.replace("{dir}", directory), *args], files, case.input
+        return [*options, "-c", code.replace("{dir}", directory), *args], files, case.input
     if case.way == "-":
         code = case.code.encode() if isinstance(case.code, str) else case.code
-        return [*case.options, "-", *args], files, code
-    return [*case.options, *args], files, case.input
+        return [*options, "-", *args], files, code
+    return [*options, *args], files, case.input
+
+
+LOADED = ("lib", "user", "cache")  # directories that zygotes watch, because python imports from them before the program runs
+_last: list[Case] = []  # whose files lie there
+
+
+def _empty(directory: str, case: Case) -> None:
+    """Leaves nothing of earlier runs; of those of the same case, what would make its zygote stale."""
+    keep = LOADED if _last == [case] else ()
+    _last[:] = [case]
+    os.makedirs(directory, exist_ok=True)
+    for entry in os.scandir(directory):
+        if entry.is_dir(follow_symlinks=False) and entry.name not in keep:
+            shutil.rmtree(entry.path)
+        elif not entry.is_dir(follow_symlinks=False):
+            os.remove(entry.path)
 
 
 def _venv(user) -> str:
@@ -172,9 +187,8 @@ def _open_output(where: str, directory: str) -> tuple[int, list[int]]:
 def observe(user, case: Case, warmpy: bool, preload: bool = False) -> Outcome:
     """Runs the case once, in a directory that holds nothing but its files."""
     directory = os.path.join(user.work, "case")
-    shutil.rmtree(directory, ignore_errors=True)
-    os.makedirs(directory)
     args, files, data = _command(case, directory)
+    _empty(directory, case)
     _fill(directory, files, version_of(user.python))
     env = {name: value and value.replace("{dir}", directory) for name, value in case.env.items()}
     if preload:
@@ -231,7 +245,7 @@ def _assert_known(case: Case, want: Outcome, got: Outcome) -> None:
     assert set(found) == {"stdout"}, f"should differ in stdout by {case.known!r}: {found}\n{want}\n{got}"
     if case.warm_out is not None:
         assert got.out.decode() == case.warm_out, got
-    if case.known == "modules":
+    elif case.known == "modules":
         missing = set(want.out.split()) - set(got.out.split())
         assert not missing, f"modules that python has and warmpy has not: {missing}"
 
