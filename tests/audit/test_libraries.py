@@ -198,9 +198,9 @@ from django.contrib.auth.models import User
     "duckdb, closed": "import duckdb\ndb = duckdb.connect(); db.close()\n",
     "SQLAlchemy engine, disposed": """
 import sqlalchemy, tempfile
-file = tempfile.NamedTemporaryFile(); engine = sqlalchemy.create_engine("sqlite:///" + file.name)
+folder = tempfile.TemporaryDirectory(); engine = sqlalchemy.create_engine(f"sqlite:///{folder.name}/data")
 with engine.connect() as connection: connection.execute(sqlalchemy.text("create table t (a)"))
-engine.dispose(); report = warmfork.audit(); file.close(); tell(report)
+engine.dispose(); report = warmfork.audit(); folder.cleanup(); tell(report)
 """,
     "loguru, without enqueue": "from loguru import logger\nlogger.info('hello')\n",
     "uvloop, closed": "import asyncio, uvloop\nuvloop.run(asyncio.sleep(0))\n",
