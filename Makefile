@@ -77,8 +77,7 @@ bench: install ## measure, write bench/results, draw the picture and fill the RE
 	@$(PY) bench/audit.py
 
 programs: install ## real programs cold and warm, compared byte for byte and timed; picture and tables
-	@$(PY) bench/programs.py
-	@$(PY) tools/programs_table.py
+	@status=0; $(PY) bench/programs.py || status=$$?; $(PY) tools/programs_table.py && exit $$status
 
 soak: install ## many runs, looking for leaks; the auditor and all libraries (GBs), every observation, CPython's own test suite (hours)
 	@$(PY) tools/soak.py
