@@ -97,6 +97,7 @@ check: $(VENV)/.tools ## formatting, layers, lint, types
 	@$(PY) tools/check_layers.py
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
+	@$(PY) tools/parity_table.py --check
 	@$(PY) tools/cpython_parity.py --report --check
 	@$(if $(wildcard bench/results/*.jsonl),$(PY) tools/readme_table.py --check,:)
 	@$(if $(wildcard bench/results/programs/*.jsonl),$(PY) tools/programs_table.py --check,:)

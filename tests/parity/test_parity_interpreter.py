@@ -1,5 +1,6 @@
 """What a program sees of its interpreter: options, variables, sys, the path, start-up hooks, and ways to be run."""
 
+import gzip
 import io
 import os
 import zipfile
@@ -132,11 +133,11 @@ WAYS = {
     "stdlib-compileall": ("-m", "compileall", "-q", "pkg"), "stdlib-timeit": ("-m", "timeit", "-n1", "-r1", "-h"), "stdlib-zipapp": ("-m", "zipapp", "dir", "-o", "made.pyz"),
     "stdlib-unittest": ("-m", "unittest", "-q", "nothing_here"), "stdlib-doctest": ("-m", "doctest", "-v", "doc.txt"), "stdlib-py_compile": ("-m", "py_compile", "module.py"),
     "stdlib-dis": ("-m", "dis", "small.py"), "stdlib-ast": ("-m", "ast", "small.py"), "stdlib-tokenize": ("-m", "tokenize", "small.py"), "stdlib-site": ("-m", "site", "--user-site"),
-    "stdlib-base64": ("-m", "base64", "-t"), "stdlib-gzip": ("-m", "gzip", "--best", "doc.txt"), "stdlib-tarfile": ("-m", "tarfile", "-l", "doc.txt"),
+    "stdlib-base64": ("-m", "base64", "-t"), "stdlib-gzip": ("-m", "gzip", "-d", "packed.gz"), "stdlib-tarfile": ("-m", "tarfile", "-l", "doc.txt"),
     "stdlib-ensurepip": ("-m", "ensurepip", "--version"), "stdlib-http-help": ("-m", "http.server", "--help"), "stdlib-trace": ("-m", "trace", "--count", "--summary", "small.py"),
     "stdlib-cProfile-wrong": ("-m", "cProfile", "missing.py"), "stdlib-pdb-help": ("-m", "pdb", "--help"), "stdlib-runpy": ("-m", "runpy", "module"), "stdlib-sysconfig": ("-m", "sysconfig"),
 }
-WAY_FILES = {**PACKAGE, "j.json": '{"b": [1, 2], "a": null}', "doc.txt": ">>> 1 + 1\n2\n>>> 1/0\nTraceback (most recent call last):\nZeroDivisionError: division by zero\n",
+WAY_FILES = {**PACKAGE, "packed.gz": gzip.compress(b"unpacked", mtime=0), "j.json": '{"b": [1, 2], "a": null}', "doc.txt": ">>> 1 + 1\n2\n>>> 1/0\nTraceback (most recent call last):\nZeroDivisionError: division by zero\n",
              "small.py": "def f(a, b=2):\n    return a + b\nf(1)\n"}
 
 START = {

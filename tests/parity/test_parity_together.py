@@ -167,7 +167,7 @@ MAIN = {
     "cwd-at-import": "import os\nos.chdir('/')\nimport helper\nprint(helper.x)",
     "pyc-written": "import helper, os\nprint(sorted(os.listdir('__pycache__')) == [os.path.basename(helper.__cached__)])",
     "pyc-read": "import helper, importlib\nimportlib.invalidate_caches()\ndel __import__('sys').modules['helper']\nimport helper\nprint(helper.x)",
-    "importlib-new-file": "open('fresh.py', 'w').write('y = 1')\nimport importlib\nimportlib.invalidate_caches()\nimport fresh\nprint(fresh.y)",
+    "importlib-new-file": "open('fresh.py', 'w').write('y = 1')\nimport importlib, os\nos.utime('fresh.py', (9, 9))\nimportlib.invalidate_caches()\nimport fresh\nprint(fresh.y)",
     "zipimport": "import zipfile, sys\nwith zipfile.ZipFile('z.zip', 'w') as z: z.writestr(zipfile.ZipInfo('inz.py'), 'q = 2')\nsys.path.insert(0, 'z.zip')\nimport inz\nprint(inz.q, inz.__file__)",
     "meta-path-hook": "import sys\nclass F:\n    @staticmethod\n    def find_spec(n, p=None, t=None): print('asked', n)\nsys.meta_path.insert(0, F)\ntry: import nowhere\nexcept ImportError as e: print(e)",
     "import-override": "import builtins\nold = builtins.__import__\ndef imp(n, *a, **k):\n    print('import', n); return old(n, *a, **k)\nbuiltins.__import__ = imp\nimport helper",
