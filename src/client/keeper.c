@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -36,37 +35,17 @@ static void start_member(int group) {
         syscall(SYS_ppoll, NULL, 0, NULL, NULL, 0);
 }
 
-static int send_master(void) {
-    union {
-        char space[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control = { { 0 } };
-    const int master = MASTER;
-    char byte = 0;
-    struct iovec part = { &byte, 1 };
-    struct msghdr msg = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control
-    };
-    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof master);
-    memcpy(CMSG_DATA(c), &master, sizeof master);
-    return sendmsg(CLIENT, &msg, MSG_NOSIGNAL) == 1 ? 0 : -1;
-}
-
 static void set_foreground(int group) { ioctl(MASTER, WF_TTY_SET_GROUP, &group); }
 
 int wf_keeper_main(void) {
     struct wf_modes modes;
     bool raw = false, told = false;
     char command;
+    uint8_t sig;
     wf_signals_block();
     int self = getpid(), group = (int)syscall(SYS_getsid, 0);
-    if (syscall(SYS_setpgid, 0, 0) < 0)
-        return 1;
     start_member(group);
-    if (send_master() < 0)
+    if (write(READY, "", 1) < 0)
         return 1;
     for (;;) {
         ssize_t got = read(CLIENT, &command, 1);
@@ -80,7 +59,10 @@ int wf_keeper_main(void) {
             set_foreground(self);
         else if (command == WF_KEEPER_CONTINUE)
             syscall(SYS_kill, -group, SIGCONT);
-        else if (command == WF_KEEPER_RAW || command == WF_KEEPER_RESTORED)
+        else if (command == WF_KEEPER_KILL && read(CLIENT, &sig, 1) == 1) {
+            set_foreground(self);
+            syscall(SYS_kill, group, (int)sig);
+        } else if (command == WF_KEEPER_RAW || command == WF_KEEPER_RESTORED)
             raw = command == WF_KEEPER_RAW;
         if (!told)
             told = write(READY, &command, 1) == 1;

@@ -7,17 +7,22 @@
  * - it changes the foreground group for the client, which is of another session;
  * - when the client dies of SIGKILL it gives the caller's terminal the modes that the program had.
  *
- * Descriptors: 0 the client's socket, 1 the master of the pty, 2 the caller's terminal, 3 is told
- * (one byte) when the first command has been carried out. The master is the first thing sent to the
- * client, with a byte. Then it does what single bytes say until end of file. */
+ * It leads a group of its own. Descriptors: 0 the client's socket, 1 the master of the pty, 2 the
+ * caller's terminal, 3 is told, a byte each, when that member is there and when the first command
+ * has been carried out. The client finds the master in the socket, sent by the worker with the
+ * modes that the pty began with. The keeper does what the bytes that follow say, until end of file.
+ */
 #pragma once
 
 enum wf_keeper_command {
     WF_KEEPER_FOREGROUND = 'F', /* the program's group is in the foreground */
     WF_KEEPER_BACKGROUND = 'B', /* the keeper is */
     WF_KEEPER_CONTINUE = 'C',   /* SIGCONT to the program's group */
-    WF_KEEPER_RAW = 'R',        /* the caller's terminal is raw: restore it if the client dies */
-    WF_KEEPER_RESTORED = 'O',   /* it is not */
+    WF_KEEPER_KILL =
+        'K',                  /* followed by a signal that ends the program: as its leader ends, the
+                                 session hangs up its foreground group, which shall not be its children */
+    WF_KEEPER_RAW = 'R',      /* the caller's terminal is raw: restore it if the client dies */
+    WF_KEEPER_RESTORED = 'O', /* it is not */
 };
 
 #define WF_MEMBER_NAME "warmpy:member" /* of the process that is there for the first of these */

@@ -97,11 +97,7 @@ static _Noreturn void follow(struct client *c) {
     struct wf_run *run = &c->run;
     bool dead = false;
     wf_run_spin(run); /* the end of a short program */
-    while (!wf_run_check(run, dead)) {
-        if (run->keeper >= 0) {
-            wf_terminal_follow(run, c->signals);
-            break;
-        }
+    while (!wf_run_check(run, dead) && run->keeper < 0) {
         struct pollfd items[3] = { { .fd = run->replies.fd, .events = POLLIN },
                                    { .fd = run->pidfd, .events = POLLIN },
                                    { .fd = c->signals, .events = POLLIN } };
@@ -111,6 +107,8 @@ static _Noreturn void follow(struct client *c) {
             wf_signals_forward(c->signals, run);
         dead = items[1].revents != 0;
     }
+    if (run->keeper >= 0) /* also when that came together with the end */
+        wf_terminal_follow(run, c->signals);
     wf_signals_end(&run->end);
 }
 

@@ -89,8 +89,10 @@ enum wf_relayed wf_relay_output(struct wf_terminal *t) {
         if (t->wait_ms > WAIT_MS) /* who has said something may be waiting for an answer */
             wf_relay_look_again(t, WAIT_MS);
         if (t->out[0] != 0 || got == 1) {
-            if ((t->out[0] & FLUSHED_INPUT) && t->foreground)
+            if ((t->out[0] & FLUSHED_INPUT) && t->foreground && !t->flushed)
                 ioctl(t->real, WF_TTY_FLUSH, INPUT_QUEUE);
+            if (t->out[0] & FLUSHED_INPUT)
+                t->flushed = false;
             continue;
         }
         t->out_from = 1;

@@ -211,11 +211,16 @@ static int check_stdin(const struct wf_collected *c, struct wf_err *err) {
     return 0;
 }
 
-/* Which of 0, 1 and 2 are the controlling terminal of this process, which only that one answers.
- * One whose background jobs may not write (stty tostop) must be the program's from the start. */
+/* What the program may do in a session, and which of 0, 1 and 2 are the controlling terminal of
+ * this process, which only that one answers. One whose background jobs may not write (stty tostop)
+ * must be the program's from the start. */
 static unsigned terminal_flags(void) {
     unsigned flags = 0, master;
-    int session;
+    int session, self = getpid();
+    if (syscall(SYS_getpgid, 0) == self)
+        flags |= WF_F_LEADS_GROUP;
+    if (syscall(SYS_getsid, 0) == self)
+        flags |= WF_F_LEADS_SESSION;
     struct wf_modes modes;
     for (int fd = 0; fd < 3; fd++)
         if (ioctl(fd, WF_TTY_SESSION, &session) == 0 && ioctl(fd, WF_TTY_NUMBER, &master) < 0)

@@ -61,8 +61,7 @@ static uint64_t status_mask(const char *text, const char *label) {
     }
 }
 
-/* Whether the signal would stop the program: it neither catches, ignores nor blocks it. */
-static bool would_stop(const struct wf_run *run, int sig) {
+bool wf_signals_would_act(const struct wf_run *run, int sig) {
     char path[48], text[4096];
     wf_fmt(path, sizeof path, "/proc/%u/status", run->started.pid);
     WF_AUTO_FD fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
@@ -124,7 +123,7 @@ static void forward(const struct wf_run *run, const struct signalfd_siginfo *got
         *ret_stopped = SIGSTOP; /* the kernel keeps one SIGCHLD: a notice may be behind this one */
     if (stopped_by >= 0)
         return;
-    if ((sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU) && would_stop(run, sig)) {
+    if ((sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU) && wf_signals_would_act(run, sig)) {
         stop_both(run, sig);
         return;
     }

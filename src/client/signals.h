@@ -25,6 +25,8 @@ struct signalfd_siginfo;
 void wf_signals_pass(const struct wf_run *run, const struct signalfd_siginfo *got);
 /* WF_STOP_NOTICE: the signal that stopped the program, 0: it goes on; -1: it is none. */
 int wf_signals_notice(const struct signalfd_siginfo *got);
+/* Whether the signal would stop or end the program: it neither catches, ignores nor blocks it. */
+bool wf_signals_would_act(const struct wf_run *run, int sig);
 /* The program is stopped now. */
 bool wf_signals_program_stopped(const struct wf_run *run);
 /* Stops this process, as its parent expects when the program has stopped. Returns when it is

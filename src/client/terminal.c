@@ -17,7 +17,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define KEEPER_MS 5000 /* from its exec to its first word */
 #define BIT(sig) (1ull << ((sig) - 1))
 
 #ifndef SI_KERNEL
@@ -29,22 +28,18 @@ static void command(const struct wf_terminal *t, enum wf_keeper_command what) {
     send(t->keeper, &byte, 1, MSG_NOSIGNAL);
 }
 
-/* The first thing that the keeper sends. */
-static int receive_master(int keeper) {
+/* It is there already: sent by the worker before it sent us the socket. */
+static int receive_master(int keeper, struct wf_modes *ret_modes) {
     union {
         char space[CMSG_SPACE(sizeof(int))];
         struct cmsghdr align;
     } control;
-    char byte;
     int fd = -1;
-    struct iovec part = { &byte, 1 };
+    struct iovec part = { ret_modes, sizeof *ret_modes };
     struct msghdr msg = {
         .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control
     };
-    struct pollfd item = { .fd = keeper, .events = POLLIN };
-    while (poll(&item, 1, KEEPER_MS) < 0 && errno == EINTR)
-        ;
-    if (recvmsg(keeper, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != 1)
+    if (recvmsg(keeper, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != (ssize_t)sizeof *ret_modes)
         return -1;
     struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
     if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
@@ -188,7 +183,7 @@ static void key_signal(struct wf_terminal *t, int sig) {
     bool was_foreground = t->foreground;
     notice_foreground(t);
     if (!(t->modes.local & WF_LOCAL_NO_FLUSH))
-        ioctl(t->slave, WF_TTY_FLUSH, 0);
+        t->flushed = ioctl(t->slave, WF_TTY_FLUSH, 0) == 0; /* the real one has been */
     if (!was_foreground || ioctl(t->master, WF_TTY_SIGNAL, (long)sig) < 0)
         syscall(SYS_kill, -(int)t->run->started.pid, sig);
 }
@@ -201,6 +196,17 @@ static void hang_up(struct wf_terminal *t) {
     wf_close(&t->slave);
     wf_close(&t->master);
     wf_close(&t->keeper);
+}
+
+static bool ends_programs(int sig) {
+    return sig != SIGCHLD && sig != SIGCONT && sig != SIGURG && sig != SIGWINCH && sig != SIGTSTP &&
+           sig != SIGTTIN && sig != SIGTTOU;
+}
+
+static void kill_program(const struct wf_terminal *t, int sig) {
+    const char bytes[2] = { WF_KEEPER_KILL, (char)sig };
+    if (send(t->keeper, bytes, sizeof bytes, MSG_NOSIGNAL) < 0)
+        wf_run_signal(t->run, sig, NULL, NULL);
 }
 
 /* Returns the signal that the program was stopped by, or 0. */
@@ -225,6 +231,9 @@ static int take_signal(struct wf_terminal *t, const struct signalfd_siginfo *got
              (got->ssi_code == SI_KERNEL || (long)got->ssi_pid == syscall(SYS_getsid, 0)))
         syscall(SYS_kill, -(int)t->run->started.pid,
                 sig); /* as the shell's end is to a whole job */
+    else if (t->foreground && ends_programs(sig) && got->ssi_code != SI_QUEUE &&
+             wf_signals_would_act(t->run, sig))
+        kill_program(t, sig);
     else
         wf_signals_pass(t->run, got);
     return 0;
@@ -246,19 +255,19 @@ static void take_signals(struct wf_terminal *t) {
 
 static int start(struct wf_terminal *t) {
     int on = 1;
-    t->master = receive_master(t->keeper);
+    t->master = receive_master(t->keeper, &t->modes);
     t->real = openat(AT_FDCWD, WF_DEV_TTY, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (t->master < 0 || t->real < 0)
         return -1;
     t->slave = ioctl(t->master, WF_TTY_PEER, (long)(O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
     t->changes = t->slave < 0 ? -1 : watch_changes(t->slave);
     if (t->changes < 0 || fcntl(t->master, F_SETFL, O_RDWR | O_NONBLOCK) < 0 ||
-        ioctl(t->master, WF_TTY_PACKETS, &on) < 0 || ioctl(t->slave, WF_TTY_MODES, &t->modes) < 0 ||
-        ioctl(t->real, WF_TTY_MODES, &t->outer) < 0)
+        ioctl(t->master, WF_TTY_PACKETS, &on) < 0 || ioctl(t->real, WF_TTY_MODES, &t->outer) < 0)
         return -1;
     t->group = (int)syscall(SYS_getpgid, 0);
     find_place(t);
     command(t, t->foreground ? WF_KEEPER_FOREGROUND : WF_KEEPER_BACKGROUND);
+    follow_modes(t); /* the program may have changed them already */
     return 0;
 }
 

@@ -31,6 +31,7 @@ struct wf_terminal {
     int wait_ms;           /* how long not to look whether somebody waits for input; 0: look */
     long long look_us;     /* if so, until when (wf_now_us) */
     bool held;             /* a carriage return, see relay.c */
+    bool flushed;          /* the next report of flushed input is of our own doing */
     size_t out_from, out_to, in_from, in_to;
     uint8_t *out, *in; /* out: WF_RELAY_ROOM, in: WF_RELAY_ROOM / 8 */
 };

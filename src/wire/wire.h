@@ -79,7 +79,11 @@ enum wf_flags {
     WF_F_TERMINAL_2 = 32,
     /* WF_RUN, with one of these: the program gets its pseudo-terminal before it starts */
     WF_F_TERMINAL_NOW = 64,
+    /* WF_RUN: the client leads its process group, its session */
+    WF_F_LEADS_GROUP = 128,
+    WF_F_LEADS_SESSION = 256,
 };
+#define WF_F_LEADS (WF_F_LEADS_GROUP | WF_F_LEADS_SESSION)
 #define WF_F_TERMINAL (WF_F_TERMINAL_0 | WF_F_TERMINAL_1 | WF_F_TERMINAL_2)
 
 /* Nothing but its parent, the zygote, learns that a process has stopped. It tells the client by a

@@ -13,6 +13,11 @@ struct wf_observe_terminal {
     void (*use)(int fd, enum wf_observe_use use);
     const char *(*open)(const char *path); /* in /dev; returns the path that is to be opened */
     void (*process)(void);                 /* makes a process, or becomes another program */
+    void (*exit)(void);                    /* ends at once */
+    /* Makes itself the leader of a group, of a session: 1 if it is to succeed at once, 0 if the
+     * kernel is to be asked. */
+    int (*lead_group)(int pid, int group);
+    int (*lead_session)(void);
 };
 
 /* NULL: nobody wants to know. */

@@ -20,6 +20,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/select.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <termios.h>
 #include <unistd.h>
@@ -158,6 +159,32 @@ WRAP(int, execvpe, (const char *file, char *const argv[], char *const envp[]), (
      TOLD(process()))
 WRAP(int, fexecve, (int fd, char *const argv[], char *const envp[]), (fd, argv, envp),
      TOLD(process()))
+
+EXPORT int setpgid(pid_t pid, pid_t group) {
+    static __typeof__(&setpgid) original;
+    if (wf_observe_terminal != NULL && wf_observe_terminal->lead_group(pid, group))
+        return 0;
+    if (original == NULL)
+        original = next("setpgid");
+    return original(pid, group);
+}
+
+EXPORT int setpgrp(void) { return setpgid(0, 0); }
+
+EXPORT pid_t setsid(void) {
+    static __typeof__(&setsid) original;
+    if (wf_observe_terminal != NULL && wf_observe_terminal->lead_session())
+        return getpid();
+    if (original == NULL)
+        original = next("setsid");
+    return original();
+}
+
+EXPORT void _exit(int status) {
+    TOLD(exit());
+    syscall(SYS_exit_group, status);
+    __builtin_unreachable();
+}
 
 /* vfork returns twice to the same frame, which therefore must not be one of ours: the original is
  * jumped to with the stack as it came. */

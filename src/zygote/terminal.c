@@ -32,6 +32,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -39,23 +40,29 @@
 #include <unistd.h>
 
 #define KEEPER_STACK 16384
+#define PTS_MAJOR 136 /* the first of eight */
+#define CONSOLE_MAJOR 4
 #define HIGH_FD 900 /* what is open for a moment only, away from the program's numbers */
 
 static struct {
     struct zy_job *job;
-    const struct wf_observe_terminal **hooks; /* of _observe.so */
-    unsigned device;                          /* the caller's terminal, then the pty */
-    char name[64];                            /* path of the caller's terminal; "": has none */
-    char own_name[32];                        /* path of the pty */
-    atomic_bool attached;                     /* the program has the pty */
-    pid_t keeper;                             /* 0: none */
-    bool looked; /* the client knows that the program looks for input */
+    const struct wf_observe_terminal **hooks; /* of _observe.so; NULL there: not interested */
+    unsigned flags;                           /* of the request */
+    bool sought;       /* where no standard stream is the caller's terminal: whether it has one */
+    unsigned device;   /* the caller's terminal, then the pty; 0: none that we know of */
+    char name[64];     /* path of the caller's terminal; "": has none */
+    char own_name[32]; /* path of the pty */
+    atomic_bool attached; /* the program has the pty */
+    atomic_bool given_up; /* it keeps what it has */
+    pid_t keeper;         /* 0: none */
+    bool looked;          /* the client knows that the program looks for input */
 } terminal;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* What is open while the pty is being made. */
 struct making {
     int real, master, slave, socket[2], ready[2];
+    struct wf_modes modes; /* of the caller's terminal */
     char client[40];
     int failed; /* errno of the keeper's exec */
 };
@@ -85,7 +92,6 @@ static void making_done(struct making *m) {
 static bool make_pty(struct making *m) {
     int unlock = 0;
     unsigned number;
-    struct wf_modes modes;
     uint16_t size[4];
     m->master = high(
         (int)syscall(SYS_openat, AT_FDCWD, WF_DEV_PTMX, O_RDWR | O_NOCTTY | O_CLOEXEC));
@@ -94,8 +100,8 @@ static bool make_pty(struct making *m) {
         return false;
     m->slave = high(
         (int)control(m->master, WF_TTY_PEER, (void *)(uintptr_t)(O_RDWR | O_NOCTTY | O_CLOEXEC)));
-    if (m->slave < 0 || control(m->real, WF_TTY_MODES, &modes) < 0 ||
-        control(m->slave, WF_TTY_SET_MODES, &modes) < 0)
+    if (m->slave < 0 || control(m->real, WF_TTY_MODES, &m->modes) < 0 ||
+        control(m->slave, WF_TTY_SET_MODES, &m->modes) < 0)
         return false;
     if (control(m->real, WF_TTY_SIZE, size) == 0)
         control(m->slave, WF_TTY_SET_SIZE, size);
@@ -114,10 +120,29 @@ static int become_keeper(void *argument) {
         if (syscall(SYS_dup3, from[i], i, 0) < 0)
             goto failed;
     syscall(SYS_close_range, 4, ~0u, 0);
+    syscall(SYS_setpgid, 0, 0); /* here, so that the group is there when clone returns */
     syscall(SYS_execve, m->client, argv, envp);
 failed:
     m->failed = errno ? errno : EINVAL;
     _exit(127);
+}
+
+/* What the client finds in the socket: the master, and the modes from which on it follows them. */
+static bool send_master(const struct making *m) {
+    union {
+        char space[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } rights = { { 0 } };
+    struct iovec part = { (void *)(uintptr_t)&m->modes, sizeof m->modes };
+    struct msghdr msg = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof rights
+    };
+    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof m->master);
+    memcpy(CMSG_DATA(c), &m->master, sizeof m->master);
+    return sendmsg(m->socket[1], &msg, MSG_NOSIGNAL) == (ssize_t)sizeof m->modes;
 }
 
 static bool start_keeper(struct making *m) {
@@ -131,6 +156,8 @@ static bool start_keeper(struct making *m) {
         return false;
     m->ready[0] = high(pair[0]);
     m->ready[1] = high(pair[1]);
+    if (!send_master(m))
+        return false;
     wf_fmt(m->client, sizeof m->client, "/proc/%u/exe", terminal.job->client_pid);
     terminal.keeper = clone(become_keeper, stack + sizeof stack,
                             CLONE_VM | CLONE_VFORK | CLONE_PARENT | SIGCHLD, m);
@@ -191,14 +218,47 @@ static void replace_all(const struct making *m) {
     wf_close(&dir);
 }
 
-/* Waits until the keeper has done what the client told it first: whether we are in the foreground
- * matters to what the program is about to do. End of file: there is no keeper any more. */
+/* Fields 4 to 8 of the client's /proc/PID/stat. */
+enum {
+    CLIENT_PARENT,
+    CLIENT_GROUP,
+    CLIENT_SESSION,
+    CLIENT_TERMINAL,
+    CLIENT_FOREGROUND,
+    CLIENT_FIELDS
+};
+
+static bool client_stat(long ret[CLIENT_FIELDS]) {
+    char path[32], text[1024], *at;
+    wf_fmt(path, sizeof path, "/proc/%u/stat", terminal.job->client_pid);
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    long size = fd < 0 ? -1 : syscall(SYS_read, fd, text, sizeof text - 1);
+    wf_close(&fd);
+    text[size < 0 ? 0 : size] = '\0';
+    at = strrchr(text, ')'); /* the name may hold anything */
+    if (at == NULL || strlen(at) < 4)
+        return false;
+    at += 3; /* behind the state */
+    for (int i = 0; i < CLIENT_FIELDS; i++)
+        ret[i] = strtol(at, &at, 10);
+    return true;
+}
+
+/* The keeper says when stops work, and once it has done what the client told it first. A program in
+ * the foreground is where the kernel has put it already, and need not wait for that. End of file:
+ * there is no keeper any more. */
 static void await_keeper(struct making *m) {
+    long stat[CLIENT_FIELDS], got;
+    bool foreground = client_stat(stat) && stat[CLIENT_GROUP] == stat[CLIENT_FOREGROUND];
     char byte;
     wf_close(&m->ready[1]);
     wf_close(&m->socket[1]);
-    while (syscall(SYS_read, m->ready[0], &byte, 1) < 0 && errno == EINTR)
-        ;
+    for (int count = foreground ? 1 : 2; count > 0;) {
+        got = syscall(SYS_read, m->ready[0], &byte, 1);
+        if (got == 0 || (got < 0 && errno != EINTR))
+            return;
+        count -= got > 0;
+    }
 }
 
 static bool connection_is_whole(void) {
@@ -229,8 +289,30 @@ static bool attach(int real) {
     return done;
 }
 
+/* The caller's terminal when none of its standard streams is that: a number that is that of
+ * TIOCGDEV. Only pseudo-terminals and consoles have names that follow from it. */
+static void seek(void) {
+    long stat[CLIENT_FIELDS];
+    terminal.sought = true;
+    if (!client_stat(stat))
+        return;
+    unsigned device = (unsigned)stat[CLIENT_TERMINAL];
+    unsigned major = device >> 8 & 0xfff, minor = (device & 0xff) | (device >> 12 & 0xfff00);
+    if (major >= PTS_MAJOR && major < PTS_MAJOR + 8)
+        wf_fmt(terminal.name, sizeof terminal.name, "/dev/pts/%u",
+               (major - PTS_MAJOR) * 256 + minor);
+    else if (major == CONSOLE_MAJOR && minor < 64)
+        wf_fmt(terminal.name, sizeof terminal.name, "/dev/tty%u", minor);
+    if (terminal.name[0] != '\0')
+        terminal.device = device;
+}
+
 /* A descriptor of the caller's terminal, or -1. */
 static int find_real(void) {
+    if (terminal.device == 0 && !terminal.sought)
+        seek();
+    if (terminal.device == 0)
+        return -1;
     for (int fd = 0; fd < 3; fd++)
         if (device_of(fd) == terminal.device)
             return fd;
@@ -252,11 +334,11 @@ static void attach_now(int real) {
         return;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
     pthread_mutex_lock(&lock);
-    if (!terminal.attached && *terminal.hooks != NULL) {
+    if (!terminal.attached && !terminal.given_up) {
         if (real < 0)
             real = opened = find_real();
         if (real < 0 || !attach(real))
-            *terminal.hooks = NULL;
+            terminal.given_up = true;
     }
     if (opened > 2)
         wf_close(&opened);
@@ -281,12 +363,12 @@ static void tell_look(void) {
 
 static void on_use(int fd, enum wf_observe_use use) {
     int code = errno;
-    if ((terminal.attached && terminal.looked) || terminal.job->owner != getpid() ||
-        device_of(fd) != terminal.device) {
+    if (terminal.device == 0 || terminal.given_up || (terminal.attached && terminal.looked) ||
+        terminal.job->owner != getpid() || device_of(fd) != terminal.device) {
         errno = code;
         return;
     }
-    if (!terminal.attached)
+    if (!terminal.attached && !terminal.given_up)
         attach_now(fd);
     if (use == WF_OBSERVE_READ && (fcntl(fd, F_GETFL) & O_NONBLOCK))
         use = WF_OBSERVE_LOOK;
@@ -300,31 +382,14 @@ static void on_use(int fd, enum wf_observe_use use) {
 static const char *on_open(const char *path) {
     if (strncmp(path, "/dev/tty", 8) != 0 && strncmp(path, "/dev/pts/", 9) != 0)
         return path;
-    if (!terminal.attached)
+    if (!terminal.attached && !terminal.given_up)
         attach_now(-1);
     return terminal.attached && strcmp(path, terminal.name) == 0 ? terminal.own_name : path;
 }
 
 static void on_process(void) {
-    if (!terminal.attached)
+    if (!terminal.attached && !terminal.given_up)
         attach_now(-1);
-}
-
-void zy_terminal_arm(struct zy_job *job, unsigned flags) {
-    static const struct wf_observe_terminal hooks = { on_use, on_open, on_process };
-    char link[32];
-    int fd = flags & WF_F_TERMINAL_0 ? 0 : flags & WF_F_TERMINAL_1 ? 1 : 2;
-    terminal.hooks = dlsym(RTLD_DEFAULT, "wf_observe_terminal");
-    terminal.device = device_of(fd);
-    if (terminal.hooks == NULL || terminal.device == 0)
-        return;
-    terminal.job = job;
-    wf_fmt(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t size = readlink(link, terminal.name, sizeof terminal.name - 1);
-    terminal.name[size < 0 ? 0 : size] = '\0';
-    *terminal.hooks = &hooks;
-    if (flags & WF_F_TERMINAL_NOW)
-        attach_now(fd);
 }
 
 /* A session's leader that ends takes the terminal's foreground group with it (SIGHUP), which in the
@@ -339,4 +404,66 @@ void zy_terminal_leave(void) {
     if (fd >= 0)
         control(fd, WF_TTY_SET_GROUP, &terminal.keeper);
     wf_close(&fd);
+}
+
+/* A worker leads its group and its session from the start. A program under a shell leads its group
+ * too, or could: only a session's leader may not. */
+static int on_lead_group(int pid, int group) {
+    int self = getpid();
+    if (terminal.job->owner != self || (terminal.flags & WF_F_LEADS_SESSION) ||
+        (pid != 0 && pid != self) || (group != 0 && group != self))
+        return 0;
+    terminal.flags |= WF_F_LEADS_GROUP;
+    return 1;
+}
+
+/* A group's leader may not; for anyone else it is a new session, without a terminal. */
+static int on_lead_session(void) {
+    uint64_t all = ~0ull, before = 0;
+    if (terminal.job->owner != getpid() || (terminal.flags & WF_F_LEADS))
+        return 0;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
+    pthread_mutex_lock(&lock);
+    terminal.given_up = true;
+    terminal.flags |= WF_F_LEADS;
+    if (terminal.attached) {
+        zy_terminal_leave();
+        undo_controlling();
+    }
+    pthread_mutex_unlock(&lock);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
+    return 1;
+}
+
+static const struct wf_observe_terminal hooks = {
+    .use = on_use,
+    .open = on_open,
+    .process = on_process,
+    .exit = zy_terminal_leave,
+    .lead_group = on_lead_group,
+    .lead_session = on_lead_session,
+};
+
+void zy_terminal_prepare(void) {
+    terminal.hooks = dlsym(RTLD_DEFAULT, "wf_observe_terminal");
+    if (terminal.hooks != NULL)
+        *terminal.hooks = NULL; /* so that its page is our own already */
+}
+
+void zy_terminal_arm(struct zy_job *job, unsigned flags) {
+    char link[32];
+    int fd = flags & WF_F_TERMINAL_0 ? 0 : flags & WF_F_TERMINAL_1 ? 1 : 2;
+    if (terminal.hooks == NULL || !(flags & WF_F_STOPS))
+        return;
+    terminal.job = job;
+    terminal.flags = flags;
+    if (flags & WF_F_TERMINAL) {
+        terminal.device = device_of(fd);
+        wf_fmt(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t size = readlink(link, terminal.name, sizeof terminal.name - 1);
+        terminal.name[size < 0 ? 0 : size] = '\0';
+    }
+    *terminal.hooks = &hooks;
+    if (flags & WF_F_TERMINAL_NOW)
+        attach_now(fd);
 }

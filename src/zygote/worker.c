@@ -214,8 +214,7 @@ static void serve(int connection) {
         atomic_store(&zy.shared->last_us, wf_now_us());
     }
     say_started(&job);
-    if (message.header.flags & WF_F_TERMINAL)
-        zy_terminal_arm(&job, message.header.flags);
+    zy_terminal_arm(&job, message.header.flags);
     zy_run(&job);
     zy_finish(&job);
 }
@@ -291,6 +290,7 @@ static void become_standby(unsigned slot) {
     atomic_store(&zy.shared->client[slot], 0);
     zy.own_pidfd = wf_move_fd((int)syscall(SYS_pidfd_open, zy.own_pid, 0), ZY_FD_BASE);
     pthread_atfork(NULL, NULL, close_in_child);
+    zy_terminal_prepare();
     gather_fds();
 }
 

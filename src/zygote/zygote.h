@@ -230,7 +230,9 @@ void zy_pages_begin(void);
 void zy_pages_learn(void);
 void zy_pages_copy(void); /* in every other worker */
 
-/* terminal.c: the program's stdio is its caller's terminal (`flags`: WF_F_TERMINAL…). */
+/* terminal.c: the program's terminal, group and session. In a standby; and when it starts (`flags`:
+ * of its WF_RUN). */
+void zy_terminal_prepare(void);
 void zy_terminal_arm(struct zy_job *job, unsigned flags);
 /* At the program's end, while its descriptors are still open. */
 void zy_terminal_leave(void);

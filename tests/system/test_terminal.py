@@ -1,10 +1,12 @@
 """A real terminal, real shells with job control, and programs in them: each scenario under python3 itself, and under
 warmpy, where it must have run warm and must look the same."""
 
+import importlib.util
 import os
 import re
 import shutil
 import signal
+import sys
 import textwrap
 
 import pytest
@@ -24,13 +26,23 @@ def needs(*commands):
             pytest.skip(f"no {command} here")
 
 
+def with_module(name):
+    """This interpreter, if it has that module."""
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{sys.executable} has no {name}")
+    return sys.executable
+
+
 class Session:
     """A shell in a terminal, in which `self.python` is what is tested."""
 
-    def __init__(self, warm, python, shell, **how):
+    def __init__(self, warm, python, shell, interpreter=None, **how):
         needs(shell)
         self.warm, self.python = warm, python
-        self.env = warm.env({"PS1": "$ ", "TERM": "xterm", "WARMFORK_DEBUG": "why", "P": python, "EDITOR": None})
+        self.env = warm.env({"PS1": "$ ", "TERM": "xterm", "WARMFORK_DEBUG": "why", "P": python, "O": warm.python, "EDITOR": None,
+                             **({"WARMFORK_PYTHON": interpreter} if interpreter else {})})
+        if interpreter and python != warm.warmpy:
+            self.env["P"] = interpreter
         if python == warm.warmpy:
             warm.ready(env=self.env)
         self.t = Terminal(SHELLS[shell], env=self.env, cwd=warm.work, **how)
@@ -144,7 +156,7 @@ def test_suspend_and_resume(start, shell, child):
     s.t.type("\x1a")
     s.t.expect("(?i)stopped|suspended")
     s.prompt()
-    assert procs.stat(pid)[1] == "T"
+    s.t.until(lambda: procs.stat(pid)[1] == "T")
     s.t.type("jobs\r")
     s.t.expect("(?i)stopped|suspended")
     s.prompt()
@@ -272,13 +284,14 @@ def test_modes_when_the_client_is_killed(start):
     """kill -9 of what the shell started, with the terminal raw: as the program left it, and the program is gone."""
     s = start("sh")
     s.start("import os, tty\ntty.setcbreak(0)\nprint('up', os.getpid(), flush=True)\nos.read(0, 1)",
-            "$P p.py; stty -a; echo done; stty sane")
+            "$P p.py; echo done")
     pid = int(s.t.expect(r"up (\d+)\r\n")[1])
     s.t.until(lambda: not s.t.modes()[3] & 2)
     os.kill(s.client(), signal.SIGKILL)
-    s.t.expect("done\r\n")
+    s.t.expect("done\r?\n")
     assert not procs.wait_gone([pid], 10)
     s.t.until(lambda: s.t.modes()[1] & 1)  # output is processed: not the relay's modes
+    assert not s.t.modes()[3] & 2
 
 
 @pytest.mark.parametrize("child", ["time.sleep(0.5)", "os.system('sleep 0.5')",
@@ -334,12 +347,16 @@ def test_control_characters_in_a_line(start):
 @pytest.mark.parametrize("cbreak", [False, True])
 def test_the_rest_of_a_pipeline_is_interrupted(start, cbreak):
     s = start()
+    write(os.path.join(s.warm.work, "other.py"),
+          "import os, signal, time\nsignal.signal(2, lambda *a: (os.write(2, b'other\\n'), os._exit(0)))\n"
+          "open('there', 'w')\ntime.sleep(60)")
     s.start(f"""
         import os, time
         os.system("{'stty cbreak' if cbreak else ':'} </dev/tty")
+        while not os.path.exists("there"): time.sleep(0.01)
         print("up", flush=True)
         time.sleep(60)
-    """, "(trap 'echo other >&2; exit' INT; while :; do sleep 0.1; done) | $P p.py; stty sane")
+    """, "$O other.py | $P p.py; stty sane")
     s.t.expect("up\r\n")
     if cbreak:
         s.t.until(lambda: not s.t.modes()[3] & 2)
@@ -557,5 +574,124 @@ def test_two_at_once(start):
     s.t.expect("done\r\n")
     for name in "ab":
         assert re.findall(f"{name} ([0-9]+)\r\n", s.t.text) == [str(n) for n in range(20)]
+    s.prompt()
+    assert s.t.modes() == s.modes
+
+
+def test_terminal_that_no_stream_is(start):
+    """stdin, stdout and stderr are files: the terminal is there all the same, for the program and its children."""
+    s = start()
+    write(os.path.join(s.warm.work, "p.py"), """
+import getpass, os, subprocess
+word = getpass.getpass("Word: ")
+answer = subprocess.run(["sh", "-c", "printf 'Name: ' >/dev/tty; read x </dev/tty; echo $x"], capture_output=True, text=True)
+print(word[::-1], answer.stdout)
+""")
+    s.t.type("$P p.py </dev/null >out 2>err; cat out err\r")
+    s.t.expect("Word: ")
+    s.t.until(lambda: not s.t.is_cooked())
+    s.t.type("secret\r")
+    s.t.expect("Name: ")
+    s.t.until(s.t.is_cooked)
+    s.t.type("joe\r")
+    s.t.expect("terces joe\r\n")
+    s.prompt()
+    assert "secret" not in s.t.text and ("warm: " in s.t.text) == (s.python == s.warm.warmpy)
+
+
+@pytest.mark.parametrize("line", ["$P p.py", "setsid -w $P p.py", "sh -c '$P p.py; :'"], ids=["job", "setsid", "script"])
+def test_groups_and_sessions(start, line):
+    """A shell's job leads its group, what a script runs does neither, setsid's program leads both: some calls fail."""
+    s = start()
+    s.start("""
+        import os
+        for call in os.setpgrp, lambda: os.setpgid(0, 0), os.setsid, lambda: os.setpgid(0, 1), os.setsid:
+            try: print("fine", call() or "")
+            except OSError as e: print(e.errno)
+        print(os.getpgrp() == os.getpid())
+    """, line)
+    want = {"$P p.py": "fine fine 1 1 1", "setsid -w $P p.py": "1 1 1 1 1"}.get(line, "fine fine 1 1 1")
+    s.t.expect(r" ?\r\n".join(want.split()) + "\r\nTrue\r\n")
+
+
+def test_setsid_of_what_leads_nothing(start):
+    """It succeeds, once, and there is no terminal any more."""
+    s = start()
+    s.start("""
+        import os
+        os.system(":")
+        print(os.setsid())
+        try: os.open("/dev/tty", os.O_RDWR)
+        except OSError as e: print(e)
+        try: os.setsid()
+        except OSError as e: print(e)
+    """, "sh -c '$P p.py; :'")
+    s.t.expect(re.escape("None\r\n[Errno 6] No such device or address: '/dev/tty'\r\n[Errno 1] Operation not permitted\r\n"))
+
+
+@pytest.mark.parametrize("end", ["os._exit(3)", "os.kill(os.getppid(), 15)", "sys.exit(3)"])
+def test_child_is_not_hung_up(start, end):
+    """Whatever ends the program, a child that it left behind goes on."""
+    s = start()
+    s.start(f"""
+        import os, subprocess, sys, time
+        child = subprocess.Popen(["sh", "-c", "trap 'echo hung up' HUP; sleep 0.5; echo la''te"])
+        print("up", child.pid, flush=True)
+        {"time.sleep(60)" if "kill" in end else end}
+    """)
+    pid = int(s.t.expect(r"up (\d+)\r\n")[1])
+    if "kill" in end:
+        os.kill(s.client(), signal.SIGTERM)
+    s.prompt()
+    s.t.expect("late\r\n")
+    assert "hung up" not in s.t.text and not procs.wait_gone([pid], 10)
+
+
+@pytest.mark.parametrize("command", ["python3", "warmpy"])
+def test_without_a_shell(warm, command):
+    """The leader of the session itself, as in a container: nobody could continue it, so Ctrl-Z does nothing."""
+    command = warm.warmpy if command == "warmpy" else warm.python
+    env = warm.env({"TERM": "xterm"})
+    warm.ready(env=env)
+    program = "import os; print(os.tcgetpgrp(0) == os.getpgrp(), flush=True); os.system('echo child'); print('got', input())"
+    with Terminal([command, "-c", program], env=env, cwd=warm.work) as t:
+        t.expect("True\r\nchild\r\n")
+        t.type("x\x1ay\r")
+        t.expect("got y\r\n")
+        assert t.wait() == 0
+
+
+def test_ipython(start):
+    """Its own editor, completion and history."""
+    s = start(interpreter=with_module("IPython"))
+    s.start("import IPython\nIPython.start_ipython(['--colors=NoColor', '--no-banner', '--no-confirm-exit'])")
+    s.t.expect(r"In \[.*1")
+    s.t.type("import os; 6 * 7\r")
+    s.t.expect("42")
+    s.t.expect(r"In \[.*2")
+    s.t.type("os.getcw\t")
+    s.t.expect("getcwd")
+    s.t.type("()\r")
+    s.t.expect(re.escape(s.warm.work))
+    s.t.expect(r"In \[.*3")
+    s.t.type("\x04")
+    s.prompt()
+    assert s.t.modes() == s.modes
+
+
+def test_interactive_interpreter(start):
+    """python's own prompt: cold, hence the same."""
+    s = start()
+    s.t.type("$P -q\r")
+    s.t.expect(">>> ")
+    s.t.type("6 * 7\r")
+    s.t.expect("42")
+    s.t.expect(">>> ")
+    s.t.type("\x1b[A\r")
+    s.t.expect("42")
+    s.t.expect(">>> ")
+    s.t.type("import keywor\t\r")
+    s.t.expect(">>> ")
+    s.t.type("exit()\r")
     s.prompt()
     assert s.t.modes() == s.modes

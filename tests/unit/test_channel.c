@@ -246,7 +246,7 @@ TEST(a_header_that_lies_is_refused) {
     check_header(other, "another protocol version");
     check_header(raw_header(0, 0, 0, 0), "unknown message type");
     check_header(raw_header(WF_TYPE_LAST + 1, 0, 0, 0), "unknown message type");
-    check_header(raw_header(WF_RUN, 0, 0, 128), "unknown flags");
+    check_header(raw_header(WF_RUN, 0, 0, 512), "unknown flags");
     check_header(raw_header(WF_RUN, WF_INLINE_MAX + 1, 0, 0), "too large");
     check_header(raw_header(WF_RUN, UINT32_MAX, 0, 0), "too large");
     check_header(raw_header(WF_RUN, WF_MAX_PAYLOAD + 1, 1, WF_F_MEMFD), "too large");
