@@ -89,7 +89,7 @@ ENDS = {
     "logging-memory-handler": "import logging, logging.handlers\nh = logging.handlers.MemoryHandler(99, target=logging.StreamHandler())\n"
                               "logging.getLogger('x').addHandler(h)\nlogging.getLogger('x').warning('buffered')",
     "logging-to-file": "import logging\nlogging.basicConfig(filename='log', level=10, format='%(message)s')\nlogging.debug('written')",
-    "shelve": "import shelve\ns = shelve.open('kept')\ns['a'] = 1\nprint(sorted(s))",
+    "shelve": "import shelve, dbm.dumb\ns = shelve.Shelf(dbm.dumb.open('kept'))\ns['a'] = 1\nprint(sorted(s))",
     "sqlite-uncommitted": "import sqlite3\nc = sqlite3.connect('db')\nc.execute('create table t(x)')\nc.execute('insert into t values (1)')",
     "sqlite-committed": "import sqlite3\nwith sqlite3.connect('db') as c:\n    c.execute('create table t(x)')\n    c.execute('insert into t values (1)')\n"
                         "print(c.execute('select * from t').fetchall())",
