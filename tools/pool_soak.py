@@ -93,7 +93,8 @@ def huge() -> None:
         back = executor.submit(echo, array).result()
         assert back.nbytes == 4 << 30 and (back[:: 1 << 16] == array[:: 1 << 16]).all()
         del array, back
-        # bytes travel inside of the pickle, which exists up to six times on the way: 4 GiB of them need 24 GiB of memory
+        # bytes travel inside of the pickle, which exists up to six times on the way: 4 GiB of them need 24 GiB of
+        # memory
         data = bytes(1 << 20) * 2560
         assert len(executor.submit(echo, data).result()) == 5 << 29
     print("huge: an array of 4 GiB and bytes of 2.5 GiB, there and back")
