@@ -23,7 +23,6 @@ CAUSES = {  # as docs/parity.md's table heads them
     "process": "pid, parent, session or CPU time",
     "layout": "shared address layout and hash seed",
     "modules": "preloaded modules in `sys.modules`",
-    "open": "none: not yet like python3",
 }
 
 

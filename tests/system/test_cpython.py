@@ -26,8 +26,8 @@ MODULES = """
     test_warnings test_zipimport
 """.split()
 
-PRELOAD = "asyncio,logging,random,tempfile,threading,subprocess,multiprocessing,json,unittest,linecache,warnings,decimal"
-PRELOADED = "test_context test_functools test_json.test_decode test_linecache test_random test_tempfile".split()
+PRELOAD = "asyncio,trace,logging,random,tempfile,threading,subprocess,multiprocessing,json,unittest,linecache,warnings,decimal"
+PRELOADED = "test_context test_trace test_functools test_json.test_decode test_linecache test_random test_tempfile".split()
 
 
 @pytest.fixture(scope="module")
