@@ -81,11 +81,13 @@ bool wf_run_spin(const struct wf_run *run) {
     return false;
 }
 
-static enum attempt await_answer(struct wf_run *run, struct wf_err *err) {
+static enum attempt await_answer(struct wf_run *run, const struct wf_request *r,
+                                 struct wf_err *err) {
     struct wf_header header;
     const uint8_t *payload;
     long long deadline = 0;
     int left = WF_STARTED_TIMEOUT_MS;
+    run->spins = many_cpus(r);
     for (;;) {
         struct pollfd item = { .fd = run->replies.fd, .events = POLLIN };
         int count = wf_run_spin(run) ? 1 : poll(&item, 1, left);
@@ -148,7 +150,7 @@ static enum attempt try_route(struct search *s, bool with_preload, struct wf_err
         ((wf_request_send_run(fd, s->c, with_preload, err) == 0 &&
           wf_request_bound(s->c, fd, err) == 0 && wf_request_send_bounds(fd, s->c, err) == 0) ||
          err->code == EPIPE || err->code == ECONNRESET))
-        run->spins = many_cpus(&s->c->request), result = await_answer(run, err);
+        result = await_answer(run, &s->c->request, err);
     if (result != ATTEMPT_STARTED)
         wf_replies_done(&run->replies);
     return result;
