@@ -213,6 +213,47 @@ static void reach(PyObject *list, const struct set *all, struct set *found, PyOb
     }
 }
 
+/* The objects of `list` that something outside of it refers to, and what these refer to: the others
+ * are garbage, in cycles. As the collector finds out: by taking the references from within off the
+ * reference counts. */
+static bool find_held(PyObject *list, struct set *ret) {
+    struct set all = { 0 };
+    PyObject *queue = PyList_New(0);
+    bool made = queue != NULL && set_of(list, &all);
+    Py_ssize_t *outside = made ? calloc(all.mask + 1, sizeof *outside) : NULL;
+    *ret = (struct set){ outside ? calloc(all.mask + 1, sizeof *ret->slot) : NULL, all.mask };
+    made = ret->slot != NULL;
+    for (size_t at = 0; made && at <= all.mask; at++)
+        if (all.slot[at] != NULL)
+            outside[at] = Py_REFCNT(all.slot[at]) - 1; /* without the list's own */
+    for (Py_ssize_t i = 0; made && i < PyList_Size(list); i++) {
+        PyObject *referents = PyObject_CallFunctionObjArgs(ending.get_referents,
+                                                           PyList_GetItem(list, i), NULL);
+        for (Py_ssize_t k = 0; referents != NULL && k < PyList_Size(referents); k++) {
+            size_t at = place_of(&all, PyList_GetItem(referents, k));
+            if (all.slot[at] == PyList_GetItem(referents, k))
+                outside[at]--;
+        }
+        Py_XDECREF(referents);
+    }
+    for (size_t at = 0; made && at <= all.mask; at++)
+        if (all.slot[at] != NULL && outside[at] > 0) {
+            ret->slot[place_of(ret, all.slot[at])] = all.slot[at];
+            made = PyList_Append(queue, all.slot[at]) == 0;
+        }
+    for (Py_ssize_t i = 0; made && i < PyList_Size(queue); i++) {
+        PyObject *referents = PyObject_CallFunctionObjArgs(ending.get_referents,
+                                                           PyList_GetItem(queue, i), NULL);
+        reach(referents, &all, ret, queue);
+        Py_XDECREF(referents);
+    }
+    free(all.slot);
+    free(outside);
+    Py_XDECREF(queue);
+    PyErr_Clear();
+    return made;
+}
+
 /* The objects of `list` that go with sys, or with the context: `ret` refers to those. */
 static bool find_later(PyObject *list, struct set *ret) {
     struct set all = { 0 };
@@ -247,17 +288,19 @@ static void finalize_held(bool last) {
     PyObject *count = thread ? PyObject_CallMethod(thread, "_count", NULL) : NULL;
     bool alone = count != NULL && PyLong_AsLong(count) == 0;
     PyObject *all = alone && ending.finalize != NULL ? zy_collector_own() : NULL;
-    struct set later = { 0 };
-    bool known = all != NULL && (last || find_later(all, &later));
+    struct set later = { 0 }, held = { 0 };
+    bool known = all != NULL && (last || (find_held(all, &held) && find_later(all, &later)));
     Py_XDECREF(count);
     has_finalizer(NULL);
     for (Py_ssize_t i = 0; known && i < PyList_Size(all); i++) {
         PyObject *obj = PyList_GetItem(all, i);
         if (has_finalizer(Py_TYPE(obj)) && !zy_stdio_has(obj) &&
-            (last || later.slot[place_of(&later, obj)] != obj))
+            (last ||
+             (held.slot[place_of(&held, obj)] == obj && later.slot[place_of(&later, obj)] != obj)))
             ending.finalize(obj);
     }
     free(later.slot);
+    free(held.slot);
     Py_XDECREF(all);
     PyErr_Clear();
 }
@@ -279,7 +322,8 @@ void zy_ending_leftovers(PyObject *all) {
     } else {
         Py_DECREF(all);
     }
-    collect();
+    /* Garbage waits, as there: the next collection comes when sys and builtins are empty, and what
+     * a finaliser then complains about nobody hears. */
     finalize_held(false);
     clear_dict(zp.sys_dict, NULL);
     if (builtins != NULL)

@@ -180,11 +180,12 @@ static void close_imports(void) {
     PyErr_Clear();
 }
 
-/* finalize_modules() of pylifecycle.c, for what is the program's own. */
-static void step_objects(void) {
+/* finalize_modules() of pylifecycle.c, for what is the program's own. Returns whether modules had
+ * to be emptied: that leaves garbage, which is due for a collection. */
+static bool step_objects(void) {
     PyObject *own = own_modules(), *weak = PyList_New(0);
     if (own == NULL || weak == NULL)
-        return;
+        return false;
     Py_ssize_t count = PyList_Size(own);
     /* Finalisers of garbage may still use the modules; a program that defined nothing and imported
      * nothing has none. */
@@ -220,12 +221,11 @@ static void step_objects(void) {
         Py_DECREF(module);
         again = true;
     }
-    if (again)
-        collect();
     Py_XDECREF(kept);
     Py_DECREF(own);
     Py_DECREF(weak);
     PyErr_Clear();
+    return again;
 }
 
 /* 0: text, 1: buffer, -1: neither. By type alone: most objects are neither, and there may be many.
@@ -243,11 +243,18 @@ static int layer_of(PyObject *obj) {
 /* What the program has put where it outlived the program's modules. A program that had the
  * inherited objects thawed (collector.c) has mixed them with its own: none of them are finalised
  * then. */
-static PyObject *step_leftovers(void) {
+static PyObject *step_leftovers(bool garbage) {
     PyObject *all = zy_collector_own();
-    if (all == NULL || !zy_ending_has_leftovers(all) || zy_collector_thawed())
+    if (all == NULL)
+        return NULL;
+    if (zy_ending_has_leftovers(all) && !zy_collector_thawed()) {
+        zy_ending_leftovers(all);
+    } else if (garbage) { /* that nothing will be heard of */
+        Py_DECREF(all);
+        collect();
+    } else {
         return all;
-    zy_ending_leftovers(all);
+    }
     return zy_collector_own();
 }
 
@@ -313,7 +320,8 @@ void zy_finish_rehearse(struct zy_job *job) {
         Py_XINCREF(kept[i]);
     }
     step_streams();
-    step_objects();
+    if (step_objects())
+        collect();
     step_files(zy_collector_own());
     for (size_t i = 0; i < DELETED; i++) {
         if (kept[i] != NULL)
@@ -333,8 +341,8 @@ _Noreturn void zy_finish(struct zy_job *job) {
     zy_ending_begin();
     int failed = step_streams();
     zy_ending_signals();
-    step_objects();
-    step_files(step_leftovers());
+    bool garbage = step_objects();
+    step_files(step_leftovers(garbage));
     if (failed && job->status_kind == WF_END_EXIT)
         job->status_value = 120;
     bool tell = job->connection >= 0 && job->owner == getpid() &&

@@ -23,7 +23,7 @@ MODULES = """
     test_fork1 test_frame test_gc test_getopt test_hash test_import test_linecache test_locale test_module test_pkgutil
     test_posix test_print test_pty test_random test_resource test_runpy test_select test_sys
     test_sys_setprofile test_tempfile test_thread test_threading_local test_traceback test_tty test_types test_uuid
-    test_warnings test_zipimport
+    test_warnings
 """.split()
 
 PRELOAD = "asyncio,trace,logging,random,tempfile,threading,subprocess,multiprocessing,json,unittest,linecache,warnings,decimal"
