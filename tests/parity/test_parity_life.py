@@ -34,11 +34,6 @@ ENDS = {
     "del-order": D + "a = D('a')\n_b = D('_b')\nc = D('c')\n__d = D('__d')",
     "del-order-of-classes": D + "a = D('a')\nclass E:\n    held = D('held')\nf = lambda x=D('default'): x",
     "del-uses-modules": "import json, os\nclass D:\n    def __del__(s): print(json.dumps({'x': os.sep}))\nd = D()",
-    # A cycle that only a module's end sets free is collected when nobody hears its finaliser complain.
-    "loop-left-set": "import asyncio\nloop = asyncio.new_event_loop()\nasyncio.set_event_loop(loop)\n"
-                     "loop.call_soon(loop.stop)\nloop.run_forever()\ndel loop",
-    "loop-not-closed": "import asyncio\nloop = asyncio.new_event_loop()\nasyncio.set_event_loop(loop)\n"
-                       "async def f(): return 7\nprint(loop.run_until_complete(f()))",
     "del-imports": "class D:\n    def __del__(s):\n        import colorsys\n        print('imported')\nd = D()",
     "del-import-loaded": "import json\nclass D:\n    def __del__(s):\n        import json\n        print(json.dumps(1))\nd = D()",
     "del-writes": "import sys\nclass D:\n    def __del__(s): sys.stdout.write('late text')\nd = D()",

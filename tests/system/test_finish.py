@@ -238,3 +238,12 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)
     warm.same([program])
     warm.same(["-c", "import signal\nsignal.signal(1, [].append)\nsignal.raise_signal(1)\nprint(signal.getsignal(1))"])
     warm.same(["-c", f"__import__('runpy').run_path({program!r})"])
+
+
+@pytest.mark.every_python
+@pytest.mark.parametrize("end", ["loop.call_soon(loop.stop); loop.run_forever(); del loop",
+                                 "print(loop.run_until_complete(asyncio.sleep(0, 7)))"])
+def test_event_loop_left_set(shared, end):
+    """A cycle that only the end of a module sets free: python collects it when sys and builtins are empty, and nobody
+    hears what its finaliser has to complain about."""
+    shared.same(["-c", f"import asyncio\nloop = asyncio.new_event_loop()\nasyncio.set_event_loop(loop)\n{end}"])
