@@ -191,7 +191,9 @@ class Audited:
         report = Report([f for f in self.report.findings if f.key not in before], self.report.seconds)
         for finding in report.findings:
             finding.introduced_by = self.introduced.get(finding.key)
-        self.say(imports=self.steps, report=report.to_dict())
+        # Finding and reading the program are no imports; they may import, as -m does, or fail.
+        imports = [step for step in self.steps if step["line"] or step["error"] or step["introduced"]]
+        self.say(imports=imports, report=report.to_dict())
 
 
 def run_imports(audited: Audited, wanted: Wanted) -> None:
@@ -205,7 +207,7 @@ def run_imports(audited: Audited, wanted: Wanted) -> None:
         source = find_source(wanted)
 
     label = wanted.program if wanted.mode == "script" else f"{wanted.mode} {wanted.program.splitlines()[0]}"
-    if not audited.step(label, wanted.program, 0, read):
+    if not audited.step(label, "<string>" if wanted.mode == "-c" else wanted.program, 0, read):
         return
     sys.argv = [source.file if wanted.mode != "-c" else "-c", *wanted.arguments]
     vars(main).update(__file__=source.file, __package__=source.package, __builtins__=__builtins__)

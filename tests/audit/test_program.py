@@ -38,6 +38,10 @@ def test_json(audit):
     (finding,) = [f for f in told["findings"] if f["code"] == "thread"]
     assert finding["introduced_by"].startswith("from metrics import threading (") and ":1)" in finding["introduced_by"]
     assert [s["introduced"] for s in told["imports"]][-1] == ["thread"]
+    told = json.loads(audit("--json", "-c", "import json, metrics\nimport re", status=1).stdout)
+    steps = [(s["statement"], s["file"], s["line"], s["introduced"]) for s in told["imports"]]
+    assert steps == [("import json, metrics (<string>:1)", "<string>", 1, ["thread"]),
+                     ("import re (<string>:2)", "<string>", 2, [])]
 
 
 def test_a_package_is_its_main_module(audit, tmp_path):
