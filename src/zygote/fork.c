@@ -104,11 +104,13 @@ bool zy_refill(bool urgent) {
             if (!zy.fork_failing)
                 zy_tell(WF_NOTE, 1, err.text);
             zy.fork_failing = true;
+            zy.fork_failures++;
             if (have == 0)
                 turn_away();
             return false;
         }
         zy.fork_failing = false;
+        zy.fork_failures = 0;
     }
     return false;
 }

@@ -24,6 +24,7 @@
 #define CTLS (sizeof zy.ctl / sizeof *zy.ctl)
 #define ASKS 64
 #define STATS_US 1000000LL
+#define FORK_TRIES 3 /* a second apart, before a zygote that never served gives up */
 #define QUIET_US                                                                                   \
     (300 * 1000000LL) /* without a run for so long: no standbys, the next run waits for a fork */
 #define ORPHAN_US (1800 * 1000000LL) /* without a daemon and without a run for so long: go */
@@ -312,7 +313,7 @@ static bool serve_control(void) {
 void zy_become_candidate(void) {
     zy.base = false;
     zy.serving = zy.ready_told = false;
-    zy.early_deaths = zy.slots_used = 0;
+    zy.early_deaths = zy.slots_used = zy.fork_failures = 0;
     zy.environ_rehearsed = false;
     zy.pages = ZY_PAGES_UNKNOWN;
     zy.learner = 0;
@@ -407,6 +408,10 @@ bool zy_loop(void) {
         struct pollfd p[P_COUNT];
         if (zy_refill(urgent))
             return true;
+        if (!zy.ready_told && zy.fork_failures >= FORK_TRIES) {
+            zy_tell(WF_FAILED, 100, "no worker can be forked");
+            _exit(1);
+        }
         if (!zy.ready_told && zy.serving && atomic_load(&zy.shared->waiting) > 0 &&
             !zy_tell_ready())
             zy_stop_serving("given up before it was ready");

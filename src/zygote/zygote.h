@@ -86,7 +86,8 @@ struct zygote {
     unsigned target;     /* standbys wanted */
     unsigned slots_used; /* one more than the highest slot that was ever taken */
     bool fork_failing, ready_told, stats_due;
-    char version[32];      /* of python */
+    unsigned fork_failures; /* in a row */
+    char version[32];       /* of python */
     uint64_t route_ino[2]; /* of the run socket's and the .ctl's entries in the runtime directory */
     unsigned early_deaths; /* of standbys, in a row */
     int pages;             /* what a run touches: ZY_PAGES_* */

@@ -43,7 +43,11 @@ def cluster(tmp_path):
         for program in reversed(programs):
             program.terminate()
         for program in programs:
-            program.wait()
+            try:
+                program.wait(20)
+            except subprocess.TimeoutExpired:  # Dask's own way out hangs now and then, under load
+                program.kill()
+                program.wait()
 
 
 @pytest.mark.timeout(300)

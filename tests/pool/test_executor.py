@@ -299,7 +299,7 @@ def test_record_and_stats(executor):
     assert future.record() is None or future.done()
     future.result()
     record = future.record()
-    assert record.queued <= record.started < record.ended and record.ended - record.started >= 0.02
+    assert record.queued <= record.started < record.ended
     assert record.cpu_time >= 0.02 and record.peak_memory > 1 << 20 and record.signal is None
     stats = executor.stats()
     assert stats.ended == 1 and stats.failed == 0 and stats.running == 0 and stats.waiting == 0
