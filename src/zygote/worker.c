@@ -307,7 +307,6 @@ _Noreturn void zy_worker_main(unsigned slot) {
         _exit(3);
     reseed();
     if (zy.learning) {
-        zy_pages_begin();
         serve(client);
         _exit(0);
     }

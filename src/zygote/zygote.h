@@ -224,10 +224,9 @@ void zy_ending_begin(void); /* sys.is_finalizing() is true from here on */
 void zy_ending_signals(void); /* what Python functions handled has its default action again */
 
 /* pages.c: what a run touches. The first worker of each zygote (zy.learning) finds out, in a run
- * for a client of its own: zy_pages_client forks that and returns the connection, zy_pages_begin is
- * for before the run, zy_pages_learn for after it. */
+ * for a client of its own: zy_pages_client forks that and returns the connection, zy_pages_learn is
+ * for after the run. */
 int zy_pages_client(void);
-void zy_pages_begin(void);
 void zy_pages_learn(void);
 void zy_pages_copy(void); /* in every other worker */
 
