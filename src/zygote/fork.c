@@ -73,6 +73,7 @@ bool zy_refill(bool urgent) {
     unsigned have = zy_count(ZY_WAITING) + zy_count(ZY_PREPARING);
     if (urgent)
         hurry();
+    zy_foresee_update();
     if (zy.pages == ZY_PAGES_LEARNING && !urgent)
         return false; /* the first standbys profit as well, a few ms later */
     while (zy.serving && have < zy.target) {

@@ -318,7 +318,7 @@ void zy_become_candidate(void) {
     zy.pages = ZY_PAGES_UNKNOWN;
     zy.learner = 0;
     zy.zygote_pid = getpid();
-    int *const fds[] = { &zy.listen, &zy.ctl_listen, &zy.wake, &zy.refill, &zy.watch };
+    int *const fds[] = { &zy.listen, &zy.ctl_listen, &zy.wake, &zy.refill, &zy.watch, &zy.opened };
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         wf_close(fds[i]);
     for (unsigned i = 0; i < CTLS; i++)

@@ -167,7 +167,7 @@ static unsigned become_bounded(struct zy_job *j, int connection, struct wf_err *
 /* What a program must not find open: lies together (gather_fds), so that one call closes it. */
 static void close_zygote_fds(void) {
     syscall(SYS_close_range, zy.listen, zy.watch, 0);
-    zy.listen = zy.wake = zy.refill = zy.watch = -1;
+    zy.listen = zy.wake = zy.refill = zy.opened = zy.both = zy.watch = -1;
 }
 
 /* One attempt to serve the connection. Returns when it was refused with nothing touched. */
@@ -211,7 +211,7 @@ static void serve(int connection) {
     }
     if (!zy.learning) {
         atomic_fetch_add(&zy.shared->served, 1);
-        atomic_store(&zy.shared->last_us, wf_now_us());
+        zy_foresee_note((pid_t)job.client_pid);
     }
     say_started(&job);
     zy_terminal_arm(&job, message.header.flags);
@@ -254,11 +254,13 @@ static void reseed(void) {
 
 /* Puts what is needed until a request has come on neighbouring numbers, the inputs' watch last. */
 static void gather_fds(void) {
-    int *const fds[] = { &zy.listen, &zy.wake, &zy.refill, &zy.watch };
+    int *const fds[] = { &zy.listen, &zy.wake, &zy.refill, &zy.opened, &zy.both, &zy.watch };
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
-        if (dup3(*fds[i], ZY_FD_GATHER + (int)i, O_CLOEXEC) < 0)
+        if (*fds[i] >= 0 && dup3(*fds[i], ZY_FD_GATHER + (int)i, O_CLOEXEC) < 0)
             _exit(8);
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+        if (*fds[i] < 0)
+            continue;
         close(*fds[i]);
         *fds[i] = ZY_FD_GATHER + (int)i;
     }
@@ -291,6 +293,7 @@ static void become_standby(unsigned slot) {
     zy.own_pidfd = wf_move_fd((int)syscall(SYS_pidfd_open, zy.own_pid, 0), ZY_FD_BASE);
     pthread_atfork(NULL, NULL, close_in_child);
     zy_terminal_prepare();
+    zy_foresee_standby();
     gather_fds();
 }
 
@@ -318,6 +321,7 @@ _Noreturn void zy_worker_main(unsigned slot) {
     if (atomic_fetch_add(&zy.shared->waiting, 1) == 0 && write(zy.wake, &one, sizeof one) < 0)
         _exit(4);
     for (;;) {
+        zy_foresee_wait();
         int connection = accept4(zy.listen, NULL, NULL, SOCK_CLOEXEC);
         if (connection < 0 && (errno == EINTR || errno == ECONNABORTED))
             continue;

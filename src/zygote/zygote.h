@@ -22,7 +22,7 @@
 #define ZY_PAGES 2048      /* remembered of those that a program's end writes to */
 #define ZY_ENDED 4096      /* wait statuses kept */
 #define ZY_FD_BASE 700     /* our own descriptors live up here, away from the program's */
-#define ZY_FD_GATHER 760   /* four in a row, in a standby */
+#define ZY_FD_GATHER 760   /* six in a row, in a standby */
 #define ZY_REFILL_US 20000 /* a run that lasts longer is replaced before it ends */
 
 /* What kind of file a standard stream is: decides how its Python objects are built. */
@@ -41,7 +41,10 @@ enum { ZY_PAGES_UNKNOWN, ZY_PAGES_LEARNING, ZY_PAGES_KNOWN };
 struct zy_shared {
     atomic_int waiting; /* standbys in accept() */
     atomic_ullong served, refused;
-    atomic_llong last_us;
+    atomic_llong last_us;       /* when the last run began; at first: when serving began */
+    atomic_bool often;          /* runs have followed each other closely (foresee.c) */
+    atomic_int client_known;    /* 0, 1: being looked up, 2: known */
+    char client_path[256];      /* of the executable of the clients */
     struct zy_stdkind kinds[3]; /* of the last run: what standbys prepare for */
     atomic_int state[ZY_SLOTS]; /* enum zy_state */
     atomic_uint page_count;
@@ -77,8 +80,10 @@ struct zygote {
     struct prctl_mm_map mm; /* addresses that only the kernel remembers; start_code 0: unknown */
     bool idle_reversible;   /* SCHED_IDLE can be left again */
 
-    int control, ctl_listen, listen, signals, wake, refill, watch; /* descriptors, -1 when closed */
-    int ctl[8]; /* accepted connections on the .ctl socket */
+    /* descriptors, -1 when closed */
+    int control, ctl_listen, listen, signals, wake, refill, watch;
+    int opened, both; /* foresee.c */
+    int ctl[8];       /* accepted connections on the .ctl socket */
     struct zy_shared *shared;
     struct zy_worker worker[ZY_SLOTS];
     struct zy_ended ended[ZY_ENDED];
@@ -217,11 +222,21 @@ void zy_run_exception(struct zy_job *job);
 /* finish.c: ends the program as python would have, sends the status, and exits. */
 _Noreturn void zy_finish(struct zy_job *job);
 void zy_finish_rehearse(struct zy_job *job);
+void zy_finish_look(void); /* at what an end reads; changes nothing */
 
 /* ending.c: what python does to itself at its end. */
 int zy_ending_init(void);   /* at warm-up, before the heap is frozen; -1 with a Python exception */
 void zy_ending_begin(void); /* sys.is_finalizing() is true from here on */
 void zy_ending_signals(void); /* what Python functions handled has its default action again */
+
+/* foresee.c: a standby that is awake, and its processor's caches full, when its client connects.
+ * zy_foresee_note is for each run that begins; zy_foresee_update for the zygote, before it forks;
+ * zy_foresee_standby makes the standby's descriptors, and zy_foresee_wait returns when somebody
+ * connects, or when accept() is to find out. */
+void zy_foresee_note(pid_t client);
+void zy_foresee_update(void);
+void zy_foresee_standby(void);
+void zy_foresee_wait(void);
 
 /* pages.c: what a run touches. The first worker of each zygote (zy.learning) finds out, in a run
  * for a client of its own: zy_pages_client forks that and returns the connection, zy_pages_learn is

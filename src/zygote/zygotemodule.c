@@ -74,6 +74,7 @@ static int measure_self(struct wf_err *err) {
     long got = syscall(SYS_sched_getaffinity, 0, sizeof zy.cpus, zy.cpus);
     zy.cpus_size = got > 0 ? (unsigned)got : 0;
     zy.idle_reversible = idle_reversible();
+    zy.opened = zy.both = -1;
     zy_setup_measure_mm();
     return 0;
 }
