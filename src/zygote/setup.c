@@ -121,27 +121,67 @@ static int put_variable(const char *entry, const char *eq) {
     return failed ? -1 : 0;
 }
 
-/* Two shells of a user differ in a few values (_, SHLVL): where the names are those of the
- * rehearsal, in the same places, only these are set. False when it takes more. */
+#define TAIL 16 /* entries at the end that may be others; more are put in anew, all of them */
+
+/* Whether one of the entries in `list` before `end` has the name of `entry`, which ends at `eq`. */
+static bool named_before(char *const *list, char *const *end, const char *entry, const char *eq) {
+    for (; list < end; list++)
+        if (strncmp(*list, entry, (size_t)(eq - entry) + 1) == 0)
+            return true;
+    return false;
+}
+
+static int drop_variable(const char *entry, const char *eq) {
+    PyObject *key = PyBytes_FromStringAndSize(entry, eq - entry);
+    int failed = key == NULL || PyDict_DelItem(zp.environ_data, key) < 0;
+    Py_XDECREF(key);
+    return failed ? -1 : 0;
+}
+
+/* From where the names are others: what was there goes, what is there now comes, so that the order
+ * is the caller's. `then` is at the rehearsal's entry, of which `left` are left. */
+static int adjust_tail(char **envp, char **at, const char *then, size_t left) {
+    size_t count = 0;
+    while (at[count] != NULL)
+        count++;
+    if (count > TAIL || left > TAIL)
+        return -1;
+    for (; left > 0; left--, then += strlen(then) + 1) {
+        const char *eq = strchr(then, '=');
+        if (eq == NULL || named_before(envp, at, then, eq) || drop_variable(then, eq) < 0)
+            return -1;
+    }
+    for (; *at != NULL; at++) {
+        const char *eq = strchr(*at, '=');
+        if (eq == NULL || named_before(envp, at, *at, eq) || put_variable(*at, eq) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Two environments of a user differ in a few values (_, SHLVL), and by what was put at the end
+ * (env NAME=VALUE …): only these are set. False when it takes more, or something is odd; os.environ
+ * is made anew then. */
 static bool adjust_environment(const struct zy_job *job) {
     const char *then = zy_inputs_environment(&zy.request);
-    if (job->request.envc != zy.request.envc || zy_changes_room() > 0)
+    size_t left = zy.request.envc;
+    char **e = job->envp;
+    if (zy_changes_room() > 0)
         return false;
-    for (char **e = job->envp; *e != NULL; e++, then += strlen(then) + 1) {
+    for (; *e != NULL && left > 0; e++, left--, then += strlen(then) + 1) {
         const char *eq = strchr(*e, '=');
         if (strcmp(*e, then) == 0)
             continue;
         if (eq == NULL || strncmp(*e, then, (size_t)(eq - *e) + 1) != 0)
+            break;
+        if (named_before(job->envp, e, *e, eq)) /* of duplicates the first counts */
             return false;
-        for (char **before = job->envp; before < e; before++) /* of duplicates the first counts */
-            if (strncmp(*before, *e, (size_t)(eq - *e) + 1) == 0)
-                return false;
-        if (put_variable(*e, eq) < 0) {
-            PyErr_Clear();
-            return false;
-        }
+        if (put_variable(*e, eq) < 0)
+            break;
     }
-    return true;
+    bool adjusted = !PyErr_Occurred() && adjust_tail(job->envp, e, then, left) == 0;
+    PyErr_Clear();
+    return adjusted;
 }
 
 /* C's environ points into the request, in the caller's order; os.environ is the same dict with the

@@ -93,6 +93,25 @@ def test_environment_byte_for_byte(shared, more):
     shared.same(["-c", ENVIRON], exact_env=list(reversed(exact(shared, *more))), warm=None)
 
 
+@pytest.mark.parametrize("change", [
+    lambda e: e[:2] + [b"MIDDLE=1"] + e[2:],
+    lambda e: e[1:],
+    lambda e: e[:-1],
+    lambda e: e[:-2] + [e[-1], e[-2]],
+    lambda e: [e[0] + b":/x"] + e[1:] + [b"NEW=1", b"NEWER=2"],
+    lambda e: e + [b"N%d=%d" % (i, i) for i in range(15)],
+    lambda e: e + [b"N%d=%d" % (i, i) for i in range(20)],
+    lambda e: e + [e[0].split(b"=")[0] + b"=again", b"NEW=1", b"NEW=2"],
+    lambda e: e[:-1] + [e[0].split(b"=")[0] + b"=again"],
+], ids=["middle", "first gone", "last gone", "swapped", "changed and more", "15 more", "20 more", "twice", "instead"])
+def test_environment_that_differs_in_a_few_places(shared, change):
+    """Set-up changes only those in os.environ: the order and what is not there any more must come out right."""
+    shared.ready()
+    shared.same(["-c", ENVIRON, "child"], exact_env=change(exact(shared)), warm=None)
+    shared.same(["-c", "import os; print(os.environ); os.environ['LATER'] = '1'; print(list(os.environ)[-3:])"],
+                exact_env=change(exact(shared)), warm=None)
+
+
 def test_unusual_environment_is_warm(shared):
     shared.same(["-c", ENVIRON], exact_env=exact(shared, b"BYTES=\xff", b"NOEQUALS", b"A=1", b"A=2"))
 
