@@ -74,6 +74,7 @@ test: unit system ## all tests
 
 bench: install ## measure, write bench/results, draw the picture and fill the README's table
 	@$(PY) bench/run.py
+	@$(PY) bench/terminal.py
 	@$(PY) tools/readme_table.py
 	@$(PY) bench/audit.py
 

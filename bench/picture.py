@@ -136,10 +136,10 @@ def draw(found, stem):
 
 
 def main():
-    path = sys.argv[1] if len(sys.argv) > 1 else records.latest_path()
+    path = sys.argv[1] if len(sys.argv) > 1 else records.latest_path(kind="spawn")
     if not path:
         sys.exit("picture: no results in bench/results; run `make bench`")
-    for drawn in draw(records.load(path), records.ROOT / "docs" / "img" / "bench"):
+    for drawn in draw(records.load(path, kind="spawn"), records.ROOT / "docs" / "img" / "bench"):
         print(f"drew {drawn}")
 
 

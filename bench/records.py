@@ -101,25 +101,27 @@ def all_of(path):
     return records
 
 
-def load(path, run=None):
-    """The records of one run in a file: of `run`, or of the last one."""
+def load(path, run=None, kind=None):
+    """The records of one run in a file: of `run`, or of the last one (that measured `kind`, when that is given: bench/run.py
+    and bench/terminal.py write to one file)."""
     records = all_of(path)
-    if not records:
-        sys.exit(f"{path}: no records")
-    run = run or records[-1]["run"]
+    runs = [r["run"] for r in records if kind in (None, r["kind"])]
+    if not runs:
+        sys.exit(f"{path}: no records" + (f" of kind {kind}" if kind else ""))
+    run = run or runs[-1]
     chosen = [r for r in records if r["run"] == run]
     if not chosen:
         sys.exit(f"{path}: no run {run}; it has {', '.join(sorted({r['run'] for r in records}))}")
     return chosen
 
 
-def latest_path(directory=RESULTS):
-    """The result file whose last run is the newest, or None."""
+def latest_path(directory=RESULTS, kind=None):
+    """The result file with the newest run (that measured `kind`, when that is given), or None."""
     found = []
     for path in directory.glob("*.jsonl"):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        if lines:
-            found.append((json.loads(lines[-1])["run"], path))
+        runs = [r["run"] for r in all_of(path) if kind in (None, r["kind"])]
+        if runs:
+            found.append((max(runs), path))
     return max(found)[1] if found else None
 
 

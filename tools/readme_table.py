@@ -3,7 +3,7 @@
 
     .venv/bin/python tools/readme_table.py [--check] [--results FILE.jsonl] [--print]
 
-The figures are those of the newest run in bench/results (or of FILE's last run). With --check nothing is written, and
+The figures are those of the newest runs in bench/results (or of FILE's last): of bench/run.py, and of bench/terminal.py. With --check nothing is written, and
 the exit status is 1 when the README shows something else.
 """
 
@@ -83,11 +83,28 @@ def other_rows(found):
     return rows
 
 
-def text_of(found):
+def terminal_rows(found):
+    """What a program costs whose streams are a terminal, and how fast output passes through one of its own."""
+    rows = []
+    mine = {r["name"]: r for r in records.pick(found, "terminal")}
+    kinds = {"warmpy, untouched terminal": "prints only", "warmpy, terminal of its own": "asks or reads it"}
+    for name, text in kinds.items():
+        if name in mine:
+            figure = f"{records.time_text(mine[name]['p50'])}, {mine[name]['ratio_p50']:.2f} × `/bin/true`"
+            rows.append([f"in a terminal, `warmpy -c …` that {text}", figure])
+    for r in records.pick(found, "terminal_throughput", name="warmpy, cat"):
+        figure = f"{r['share_of_plain']:.2f} of the plain terminal"
+        rows.append(["`cat` of 1 GB as its child, through a terminal of its own", figure])
+    return rows
+
+
+def text_of(found, in_terminal):
     """The lines between the markers."""
     machine = records.pick(found, "machine")[0]
     lines = spawn_table(found)
-    rest = other_rows(found)
+    if not lines:
+        sys.exit(f"readme_table: the run of {machine['run']} measured no runs with 5 ms between them")
+    rest = other_rows(found) + terminal_rows(in_terminal)
     if rest:
         lines += ["", *markdown(["and", "measured"], rest)]
     kind = "virtual machine" if machine["virtual"] else "machine"
@@ -107,10 +124,13 @@ def main():
     parser.add_argument("--results", help="result file (default: the newest in bench/results)")
     parser.add_argument("--readme", default=str(ROOT / "README.md"))
     options = parser.parse_args()
-    results = options.results or records.latest_path()
+    results = options.results or records.latest_path(kind="spawn")
     if not results:
         sys.exit("readme_table: no results in bench/results; run `make bench`")
-    table = "\n".join(text_of(records.load(results)))
+    terminal = options.results or records.latest_path(kind="terminal")
+    measured = terminal and any(r["kind"] == "terminal" for r in records.all_of(terminal))
+    in_terminal = records.load(terminal, kind="terminal") if measured else []
+    table = "\n".join(text_of(records.load(results, kind="spawn"), in_terminal))
     if options.print:
         print(table)
         return 0
