@@ -50,6 +50,8 @@ class Crew:
     def submit(self, function: Any, args: Any, kwargs: Any, kind: int = messages.CALL) -> ForkFuture:
         future = ForkFuture(self)
         future._queued = time.monotonic_ns()
+        if self._thread is None:
+            self._start()  # before the first worker, which it would have to share the processor with
         try:
             future._number = self.engine.submit(future, function, args, kwargs, kind)
         except (BrokenPool, UnsafeForkError, OSError, Warning):
@@ -57,9 +59,7 @@ class Crew:
         except Exception as error:
             future.set_exception(error)
             return future
-        if self._thread is None:
-            self._start()
-        elif not self._watching and self.engine.timeout is not None:
+        if not self._watching and self.engine.timeout is not None:
             self._watching = True
             self.engine.core.kick()  # the collector sleeps without a limit
         return future

@@ -20,13 +20,12 @@ from warmfork import _messages as messages
 from warmfork import _worker
 from warmfork._failures import BrokenPool, TaskTimeout, WorkerDied
 from warmfork._forksafety import check_fork
-from warmfork._queue import PAYLOAD, Pool, keeper
+from warmfork._queue import PAYLOAD, Pool
 
 _NO_ARGUMENTS = pickle.dumps((), 5)
 # Workers that die one after the other before they are ready: the next one would too. SIGKILL comes from outside, and
 # may have been bad luck, so that it counts for less.
 _STILLBORN, _CRASH, _KILL = 30, 10, 1
-_UNPICKLABLE = (pickle.PicklingError, AttributeError, TypeError)
 
 Item = tuple[Any, Any, int, bytes, bytes]  # task, function, kind, key, body
 Deliver = Callable[[Any, BaseException | None, Any, bytes | None], None]
@@ -151,25 +150,35 @@ class Engine:
         return number
 
     def _key(self, function: Any, kind: int, args: Any) -> tuple[bytes, int, Any]:
-        inventory = self.inventory()
-        key, lasting = messages.function_key(function, inventory)
+        key, lasting = self._key_for(function)
         if lasting:
             self._keys[id(function)] = (function, key)
         elif len(key) > PAYLOAD // 2:
             return messages.NO_KEY, kind | messages.WITH_FUNCTION, (messages.ByValue(key[5:]), args)
         return key, kind, args
 
-    def _dumps(self, key: bytes, kind: int, args: Any) -> tuple[int, bytes]:
-        buffers: list[Any] = []
-        keep = keeper(buffers)
+    def _key_for(self, function: Any, *, by_value: bool = False) -> tuple[bytes, bool]:
+        """Of a function that cannot be sent: its id. A worker that does not have it leaves, and the next one does."""
+        inventory = self.inventory()
         try:
-            body = pickle.dumps(args, 5, buffer_callback=keep)
-        except _UNPICKLABLE:
-            buffers.clear()
-            body = messages.dumps_by_value(args, keep)
-        if buffers or len(body) + len(key) > PAYLOAD:
-            return kind | messages.SEGMENTS, self.core.spill(body, buffers)
-        return kind, body
+            return messages.function_key(function, inventory, by_value=by_value)
+        except messages.UNPICKLABLE:
+            inventory.note(function)
+            return messages.key_by_id(function), True
+
+    def _dumps(self, key: bytes, kind: int, args: Any) -> tuple[int, bytes]:
+        room = max(0, PAYLOAD - len(key))
+        try:
+            large, body = self.core.dumps(args, room, None)
+        except messages.UNPICKLABLE as error:
+            pickler = messages.slow_pickler()
+            if pickler is None:
+                raise
+            try:
+                large, body = self.core.dumps(args, room, pickler)
+            except Exception:
+                raise error from None
+        return kind | large, body
 
     def _refill(self) -> None:
         """Moves what had to wait into the queue, as far as there is room."""
@@ -219,7 +228,7 @@ class Engine:
         elif value is None:  # the worker does not know the function: it came into being after the fork
             self._keys.pop(id(function), None)
             try:
-                key = messages.function_key(function, self.inventory(), by_value=True)[0]
+                key = self._key_for(function, by_value=True)[0]
                 self._send_again(number, (task, function, task_kind, key, body))
             except Exception as error:
                 self._deliver(task, error, None, record)

@@ -7,11 +7,12 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from warmfork import _messages as messages
+from warmfork._queue import Chain
 
 if TYPE_CHECKING:
     from warmfork._crew import Crew
@@ -31,13 +32,14 @@ def mapping(
     """
     until = None if timeout is None else time.monotonic() + timeout
     feed = Feed(crew, function, iterables, chunksize, buffersize)
-    results = _results(feed, until)
+    results = Chain(_chunks(feed, until))
     weakref.finalize(results, feed.dropped).atexit = False
     feed.refill()
     return results
 
 
-def _results(feed: Feed, until: float | None) -> Iterator[Any]:
+def _chunks(feed: Feed, until: float | None) -> Iterator[list[Any]]:
+    """The results of one chunk after the other."""
     feed.begun = True
     futures = feed.futures
     try:
@@ -45,16 +47,17 @@ def _results(feed: Feed, until: float | None) -> Iterator[Any]:
             left = None if until is None else max(0.0, until - time.monotonic())
             values, error = futures[0].result(left)
             futures.popleft()
+            count = len(values)
+            if feed.buffersize is None:
+                feed.held -= count
             if error is None:
                 feed.refill()
-            if feed.buffersize is None:
-                feed.held -= len(values)
-            values.reverse()
-            while values:  # without keeping what was yielded alive
-                feed.held -= feed.buffersize is not None
-                yield values.pop()
+            yield values
             if error is not None:
                 raise messages.unpack_error(pickle.loads(error))[0]
+            if feed.buffersize is not None:  # now they have been taken
+                feed.held -= count
+                feed.refill()
     finally:
         feed.close()
 
@@ -73,6 +76,8 @@ class Feed:
         self.held = 0  # items under way, or done and not asked for
         self.kind = messages.MAP if len(iterables) == 1 else messages.STARMAP
         self.source: Iterator[Any] = iter(iterables[0]) if len(iterables) == 1 else zip(*iterables, strict=False)
+        # Of a range, its ends are sent instead of its items.
+        self.range = iterables[0] if len(iterables) == 1 and type(iterables[0]) is range else None
         self.chunksize = chunksize
         self.size = chunksize or 1
         self.item_ns = 0  # what an item has taken lately
@@ -80,7 +85,10 @@ class Feed:
         self.lazy = buffersize is not None or not all(hasattr(i, "__len__") for i in iterables)
         known = [len(i) for i in iterables if hasattr(i, "__len__")]  # type: ignore[arg-type]
         # Not so large that a worker is left with nothing at the end.
-        self.fair = max(1, min([_CHUNK_MAX, *(n // (4 * crew.engine.max_workers) for n in known)]))
+        workers = crew.engine.max_workers
+        self.fair = max(1, min([_CHUNK_MAX, *(n // (4 * workers) for n in known)]))
+        if buffersize is not None:
+            self.fair = max(1, min(self.fair, buffersize // (2 * workers)))
         self.begun = self.discard = False
         self._lock = threading.RLock()  # results may be collected by several threads
 
@@ -102,7 +110,7 @@ class Feed:
                 size = self.size
                 if self.buffersize is not None:
                     size = min(size, self.buffersize - self.held)
-                items = list(islice(self.source, size))
+                items = self._take(size)
                 if not items:
                     return False
                 self.held += len(items)
@@ -111,6 +119,12 @@ class Feed:
                 self.unfinished += 1
                 future.add_done_callback(self._measure)
         return True
+
+    def _take(self, size: int) -> Sequence[Any]:
+        if self.range is None:
+            return list(islice(self.source, size))
+        items, self.range = self.range[:size], self.range[size:]
+        return items
 
     def _measure(self, future: Any) -> None:
         """After a chunk: the next ones are to take about as long as `_CHUNK_NS`."""
@@ -134,7 +148,7 @@ class Feed:
             self.refill()
 
     def close(self) -> None:
-        self.source = iter(())
+        self.source, self.range = iter(()), None
         while self.futures:
             self.futures.pop()._withdraw()
 

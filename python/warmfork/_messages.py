@@ -11,12 +11,13 @@ object.
 
 from __future__ import annotations
 
-import gc
+import inspect
 import pickle
 import struct
 import sys
 import traceback
 import types
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -31,7 +32,12 @@ UNKNOWN_FUNCTION, BROKEN = 5, 6
 SEGMENTS = 0x100
 WITH_FUNCTION = 0x200  # the arguments are a pair: function and arguments proper
 
+_FRAMES = 256  # of each thread, whose variables are looked at
+
 RECORD = struct.Struct("=QQQQIIII")  # struct wf_result: task, started, ended, cpu, peak, kind, size, worker
+
+# What pickle raises for what it cannot name, and cloudpickle perhaps can.
+UNPICKLABLE = (pickle.PicklingError, AttributeError, TypeError)
 
 Function = Callable[..., Any]
 
@@ -41,12 +47,22 @@ class UnknownFunction(Exception):
 
 
 class Inventory:
-    """The functions that existed when the first worker was forked and have no importable name."""
+    """The functions that existed when a worker was forked and have no importable name.
+
+    Those that the running frames lead to are found; one that is not found is sent by value. If it cannot be sent, it
+    is noted here, and a worker that is forked from now on has it.
+    """
 
     def __init__(self, also: Iterable[Function] = ()) -> None:
         self.named: dict[int, Function] = {id(f): f for f in also}
         self.modules = frozenset(sys.modules)
-        self.functions = local_functions(gc.get_objects(), types.FunctionType)
+        self.functions = local_functions([*also, *_surroundings()], types.FunctionType)
+
+    def note(self, function: Function) -> None:
+        try:
+            self.functions[id(function)] = weakref.ref(function)
+        except TypeError:
+            self.named[id(function)] = function
 
     def has(self, function: Function) -> bool:
         number = id(function)
@@ -63,6 +79,33 @@ class Inventory:
         if function is None:
             raise UnknownFunction
         return function  # type: ignore[no-any-return]
+
+
+def _surroundings() -> list[Any]:
+    """Where to look for functions, the nearest first: local variables of all threads' frames, then those of modules."""
+    found: list[Any] = []
+    modules: dict[int, Any] = {}
+    for innermost in sys._current_frames().values():
+        frame: types.FrameType | None = innermost
+        for _ in range(_FRAMES):
+            if frame is None:
+                break
+            modules[id(frame.f_globals)] = frame.f_globals
+            if frame.f_code.co_flags & inspect.CO_OPTIMIZED:
+                found.append(_locals(frame))
+            frame = frame.f_back
+    return found + list(modules.values())
+
+
+def _locals(frame: types.FrameType) -> list[Any]:
+    """The values of a frame's local variables."""
+    variables = frame.f_locals
+    values = list(variables.values())
+    # Before 3.13 this is a dict that the frame keeps from now on. Unless somebody else has it (who has called
+    # locals()), it is not to keep anything alive.
+    if type(variables) is dict and sys.getrefcount(variables) <= 3:
+        variables.clear()
+    return values
 
 
 class ByValue:
@@ -99,6 +142,11 @@ def _by_name(function: Any, inventory: Inventory) -> bytes | None:
     return b"R" + bytes(16) + text
 
 
+def key_by_id(function: Function) -> bytes:
+    """For a function that the worker inherited."""
+    return _framed(b"I" + struct.pack("=Q", id(function)))
+
+
 def function_key(function: Function, inventory: Inventory, *, by_value: bool = False) -> tuple[bytes, bool]:
     """The framed key of a function, and whether it stays true as long as the function lives.
 
@@ -106,7 +154,7 @@ def function_key(function: Function, inventory: Inventory, *, by_value: bool = F
     """
     if not by_value:
         if inventory.has(function):
-            return _framed(b"I" + struct.pack("=Q", id(function))), True
+            return key_by_id(function), True
         if isinstance(function, types.FunctionType | types.BuiltinFunctionType | type):
             key = _by_name(function, inventory)
             if key is not None:
@@ -154,13 +202,22 @@ def resolve(key: bytes, inventory: Inventory) -> tuple[Function, bool]:
     return found, True
 
 
+def slow_pickler() -> Any:
+    """The class that pickles by value what pickle cannot, or None."""
+    try:
+        import cloudpickle
+    except ImportError:
+        return None
+    return cloudpickle.Pickler
+
+
 def dumps_by_value(thing: Any, keep: Callable[[Any], Any] | None = None, *, local: bool = False) -> bytes:
     """Pickles with cloudpickle what pickle cannot (or, if `local`, what pickle would only name)."""
     failed: Exception | None = None
     if not local:
         try:
             return pickle.dumps(thing, 5, buffer_callback=keep)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
+        except UNPICKLABLE as error:
             failed = error
     try:
         import cloudpickle

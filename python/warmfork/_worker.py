@@ -64,12 +64,17 @@ class Server:
     def __init__(self, options: Options, inventory: messages.Inventory) -> None:
         self.known: dict[bytes, Any] = {}
         self.max_tasks = options.max_tasks
+        self.outdated = False
         self._inventory = inventory
         self._max_memory = options.max_memory
         self.too_big: Callable[[], bool] | None = self._too_big if options.max_memory else None
 
     def resolve(self, key: bytes) -> Any:
-        function, lasting = messages.resolve(key, self._inventory)
+        try:
+            function, lasting = messages.resolve(key, self._inventory)
+        except messages.UnknownFunction:
+            self.outdated = key[:1] == b"I"
+            raise
         if lasting:
             self.known[key] = function
         return function
@@ -89,8 +94,9 @@ class Server:
             return pickle.dumps(None, 5)
         return messages.pack_error(error)
 
-    def dumps(self, value: Any, keep: Callable[[Any], Any]) -> bytes:
-        return messages.dumps_by_value(value, keep)
+    def pickler(self, failed: type[BaseException]) -> Any:
+        """What is to try next to pickle a result, where pickle has failed with such an exception."""
+        return messages.slow_pickler() if issubclass(failed, messages.UNPICKLABLE) else None
 
     def _too_big(self) -> bool:
         with open("/proc/self/statm", "rb") as file:

@@ -108,28 +108,39 @@ static struct wf_arena_range *allocate(struct wf_arena *arena, uint64_t size, st
     return r;
 }
 
-int wf_arena_write(struct wf_arena *arena, const void *data, size_t size, uint64_t *ret_handle,
-                   struct wf_err *err) {
+int wf_arena_reserve(struct wf_arena *arena, size_t size, uint64_t *ret_handle,
+                     struct wf_err *err) {
     if (size > (uint64_t)1 << 46)
         return wf_err_msg(err, "a message of %zu bytes", size);
     struct wf_arena_range *r = allocate(arena, rounded(size ? size : 1), err);
     if (!r)
         return -1;
-    uint64_t offset = r->offset, handle = offset | r->stamp;
+    *ret_handle = r->offset | r->stamp;
+    return 0;
+}
+
+int wf_arena_fill(int fd, uint64_t handle, uint64_t at, const void *data, size_t size,
+                  struct wf_err *err) {
     /* pwrite, not a mapping: it fills fresh pages without clearing them first, and takes no fault
      * for each. */
     for (size_t done = 0; done < size;) {
-        ssize_t n = pwrite(arena->fd, (const char *)data + done, size - done,
-                           (off_t)(offset + done));
-        if (n < 0 && errno != EINTR) {
-            int failed = wf_err_sys(err, "pwrite", "warmfork-arena");
-            wf_arena_free(arena, handle);
-            return failed;
-        }
+        ssize_t n = pwrite(fd, (const char *)data + done, size - done,
+                           (off_t)(offset_of(handle) + at + done));
+        if (n < 0 && errno != EINTR)
+            return wf_err_sys(err, "pwrite", "warmfork-arena");
         done += n > 0 ? (size_t)n : 0;
     }
-    *ret_handle = handle;
     return 0;
+}
+
+int wf_arena_write(struct wf_arena *arena, const void *data, size_t size, uint64_t *ret_handle,
+                   struct wf_err *err) {
+    if (wf_arena_reserve(arena, size, ret_handle, err) < 0)
+        return -1;
+    if (wf_arena_fill(arena->fd, *ret_handle, 0, data, size, err) == 0)
+        return 0;
+    wf_arena_free(arena, *ret_handle);
+    return -1;
 }
 
 /* Neighbours that are free become one, if both hold memory or neither does. */

@@ -39,7 +39,15 @@ int wf_arena_create(struct wf_err *err);
 void wf_arena_init(struct wf_arena *arena, int fd);
 void wf_arena_done(struct wf_arena *arena); /* frees the account, leaves the descriptor alone */
 
-/* Allocates a range and writes `size` bytes to it. */
+/* Allocates a range for `size` bytes. It holds nothing yet. */
+int wf_arena_reserve(struct wf_arena *arena, size_t size, uint64_t *ret_handle, struct wf_err *err);
+
+/* Writes to a range, from its byte `at`. Does not look at the account: other threads may change
+ * that meanwhile. */
+int wf_arena_fill(int fd, uint64_t handle, uint64_t at, const void *data, size_t size,
+                  struct wf_err *err);
+
+/* Both. */
 int wf_arena_write(struct wf_arena *arena, const void *data, size_t size, uint64_t *ret_handle,
                    struct wf_err *err);
 

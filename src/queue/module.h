@@ -38,12 +38,17 @@ void source_drop(struct source *s);
 
 struct module_state {
     PyTypeObject *segment_type;
-    PyObject *loads, *dumps; /* pickle's */
+    PyObject *loads, *pickler; /* pickle's */
+    PyObject *namespace;       /* types.SimpleNamespace */
 };
 
 extern struct PyModuleDef queue_module;
 int segment_setup(PyObject *module, struct module_state *state);
 int pool_setup(PyObject *module);
+int chain_setup(PyObject *module);
+
+/* local_functions(roots, type, …): see functionsmodule.c. */
+PyObject *local_functions(PyObject *self, PyObject *const *args, Py_ssize_t count);
 
 /* A RuntimeError or OSError of `err`; returns NULL. */
 PyObject *raise_err(const struct wf_err *err);
@@ -52,18 +57,27 @@ PyObject *raise_err(const struct wf_err *err);
 PyObject *load_segments(struct module_state *state, struct source *source, const void *pairs,
                         size_t size);
 
-/* Pickles `object` with protocol 5; large buffers are appended to the list `buffers`, by `keep`
- * (see keep_new). */
-PyObject *dump_object(struct module_state *state, PyObject *object, PyObject *keep);
-PyObject *keep_new(PyObject *buffers);
+int message_setup(struct module_state *state);
+void message_clear(struct module_state *state);
 
-/* Writes a pickle and its buffers to an arena: the pairs of MSG_SEGMENTS, as bytes. */
-PyObject *spill(struct wf_arena *arena, PyObject *data, PyObject *buffers);
+/* What pickles the messages of one process. The pickle is never copied on its way to the arena:
+ * pickle hands it over in pieces, of which a large bytes object is one. */
+struct writer {
+    PyObject *pieces, *buffers;  /* lists: of bytes, and of large buffers outside of the pickle */
+    PyObject *dump, *clear_memo; /* methods of a pickler that is used again; NULL: make one */
+    bool busy;                   /* pickling has led to another message */
+};
+void writer_clear(struct writer *writer);
+
+/* Pickles `object`, with the class `pickler` (NULL: pickle's own). Returns bytes: the pickle, or if
+ * it is longer than `room` or has large buffers, its pairs in the arena, and *kind gets
+ * MSG_SEGMENTS. */
+PyObject *encode(struct module_state *state, struct writer *writer, struct wf_arena *arena,
+                 PyObject *object, PyObject *pickler, size_t room, uint32_t *kind);
+
+/* Writes a pickle in pieces and its buffers to an arena: the pairs of MSG_SEGMENTS, as bytes. */
+PyObject *spill(struct wf_arena *arena, PyObject *pieces, PyObject *buffers);
 void spill_undo(struct wf_arena *arena, const void *pairs, size_t size);
-
-/* Pool.serve(server): the worker's loop. */
-PyObject *serve(struct module_state *state, struct wf_member *member, struct wf_arena *arena,
-                struct source *parent, PyObject *server);
 
 /* The objects of warmfork._queue.Pool. */
 struct pool {
@@ -73,9 +87,13 @@ struct pool {
         arena; /* what this process writes: the parent's arguments, or a worker's results */
     struct source **sources; /* the parent's: of each worker, made when first needed */
     struct source *parent;   /* the worker's: of the parent's arena */
+    struct writer writer;
     struct wf_member member;
     bool is_worker;
 };
+
+/* Pool.serve(server): the worker's loop. */
+PyObject *serve(struct module_state *state, struct pool *pool, PyObject *server);
 
 struct module_state *pool_state(PyObject *self);
 /* The pool, if it may be used here; else NULL and an exception. */

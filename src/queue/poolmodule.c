@@ -20,6 +20,7 @@ static void release(struct pool *p) {
     p->sources = NULL;
     source_drop(p->parent);
     p->parent = NULL;
+    writer_clear(&p->writer);
     wf_close(&p->arena.fd);
     wf_arena_done(&p->arena);
     if (p->owner == getpid()) {
@@ -113,7 +114,7 @@ static PyObject *pool_serve(PyObject *self, PyObject *server) {
         PyErr_SetString(PyExc_RuntimeError, "serve() is for workers");
         return NULL;
     }
-    return serve(pool_state(self), &p->member, &p->arena, p->parent, server);
+    return serve(pool_state(self), p, server);
 }
 
 /* report(kind, bytes): a worker's word that is no task's result. */
@@ -261,15 +262,21 @@ static PyObject *pool_release(PyObject *self, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
-/* spill(bytes, buffers): a large message, as the bytes to push with kind | SEGMENTS. */
-static PyObject *pool_spill(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+/* dumps(object, room, pickler): an object as the bytes to push, and what they add to the kind. */
+static PyObject *pool_dumps(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    struct pool *p = (struct pool *)self;
     if (!pool_usable(self))
         return NULL;
-    if (count != 2 || !PyList_Check(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "spill(bytes, list)");
+    Py_ssize_t room = count == 3 ? PyLong_AsSsize_t(args[1]) : -1;
+    if (room < 0) {
+        PyErr_SetString(PyExc_TypeError, "dumps(object, room, class or None)");
         return NULL;
     }
-    return spill(&((struct pool *)self)->arena, args[0], args[1]);
+    uint32_t kind = 0;
+    PyObject *class = args[2] == Py_None ? NULL : args[2];
+    PyObject *message =
+        encode(pool_state(self), &p->writer, &p->arena, args[0], class, (size_t)room, &kind);
+    return message ? Py_BuildValue("IN", kind, message) : NULL;
 }
 
 /* unspill(bytes): nobody will read that message any more. */
@@ -327,7 +334,7 @@ static PyMethodDef pool_methods[] = {
     { "idle", pool_idle, METH_NOARGS, "Workers that have nothing to do." },
     { "close", pool_close, METH_O, "Workers leave, at once if true." },
     { "release", pool_release, METH_NOARGS, "Frees everything; kills what still lives." },
-    { "spill", FAST(pool_spill), METH_FASTCALL, "Puts a large message into the arena." },
+    { "dumps", FAST(pool_dumps), METH_FASTCALL, "Pickles a message: (kind, bytes to push)." },
     { "unspill", pool_unspill, METH_O, "Frees a large message." },
     { "hold", pool_hold, METH_VARARGS, "A large message is the worker's until it lets go." },
     { "workers", pool_workers, METH_NOARGS, "What each worker does." },

@@ -174,138 +174,12 @@ PyObject *load_segments(struct module_state *state, struct source *source, const
     return value;
 }
 
-/* pickle's buffer_callback, bound to a list: true keeps the buffer in the pickle. */
-static PyObject *keep(PyObject *buffers, PyObject *buffer) {
-    Py_buffer view;
-    if (PyObject_GetBuffer(buffer, &view, PyBUF_ANY_CONTIGUOUS) < 0) {
-        PyErr_Clear();
-        Py_RETURN_TRUE; /* the pickle knows how */
-    }
-    Py_ssize_t size = view.len;
-    PyBuffer_Release(&view);
-    if (size < OUT_OF_BAND)
-        Py_RETURN_TRUE;
-    if (PyList_Append(buffers, buffer) < 0)
-        return NULL;
-    Py_RETURN_FALSE;
-}
-
-static PyMethodDef keep_method = { "keep", keep, METH_O,
-                                   "Whether to keep a buffer in the pickle." };
-
-PyObject *keep_new(PyObject *buffers) { return PyCFunction_NewEx(&keep_method, buffers, NULL); }
-
-PyObject *dump_object(struct module_state *state, PyObject *object, PyObject *keep_function) {
-    PyObject *data = NULL, *args = Py_BuildValue("Oi", object, 5);
-    PyObject *named = args ? Py_BuildValue("{s:O}", "buffer_callback", keep_function) : NULL;
-    if (named)
-        data = PyObject_Call(state->dumps, args, named);
-    Py_XDECREF(named);
-    Py_XDECREF(args);
-    if (data && !PyBytes_Check(data)) {
-        Py_CLEAR(data);
-        PyErr_SetString(PyExc_TypeError, "dumps() did not return bytes");
-    }
-    return data;
-}
-
-void spill_undo(struct wf_arena *arena, const void *pairs, size_t size) {
-    uint64_t pair[2];
-    for (size_t at = 0; at + sizeof pair <= size; at += sizeof pair) {
-        memcpy(pair, (const char *)pairs + at, sizeof pair);
-        wf_arena_free(arena, pair[0]);
-    }
-}
-
-static int spill_one(struct wf_arena *arena, PyObject *object, uint64_t pair[2]) {
-    Py_buffer view;
-    struct wf_err err;
-    if (PyObject_GetBuffer(object, &view, PyBUF_ANY_CONTIGUOUS) < 0)
-        return -1;
-    int failed;
-    pair[1] = (uint64_t)view.len;
-    Py_BEGIN_ALLOW_THREADS failed = wf_arena_write(arena, view.buf, (size_t)view.len, &pair[0],
-                                                   &err);
-    Py_END_ALLOW_THREADS PyBuffer_Release(&view);
-    if (failed)
-        raise_err(&err);
-    return failed;
-}
-
-PyObject *spill(struct wf_arena *arena, PyObject *data, PyObject *buffers) {
-    Py_ssize_t count = PyList_Size(buffers);
-    if ((size_t)(count + 1) * 16 > WF_QUEUE_PAYLOAD / 2) {
-        PyErr_Format(PyExc_OverflowError, "%zd large buffers in one message", count);
-        return NULL;
-    }
-    uint64_t *pairs = malloc((size_t)(count + 1) * 16);
-    if (!pairs)
-        return PyErr_NoMemory();
-    PyObject *message = NULL;
-    Py_ssize_t done = 0;
-    while (done <= count &&
-           spill_one(arena, done ? PyList_GetItem(buffers, done - 1) : data, pairs + 2 * done) == 0)
-        done++;
-    if (done > count)
-        message = PyBytes_FromStringAndSize((const char *)pairs, (count + 1) * 16);
-    if (!message)
-        spill_undo(arena, pairs, (size_t)done * 16);
-    free(pairs);
-    return message;
-}
-
 static PyObject *limit_blas(PyObject *self, PyObject *arg) {
     (void)self;
     long threads = PyLong_AsLong(arg);
     if (threads == -1 && PyErr_Occurred())
         return NULL;
     return PyLong_FromLong(wf_blas_limit(threads < 1 ? 1 : (int)threads));
-}
-
-static PyObject *keeper(PyObject *self, PyObject *list) {
-    (void)self;
-    if (PyList_Check(list))
-        return keep_new(list);
-    PyErr_SetString(PyExc_TypeError, "keeper(list)");
-    return NULL;
-}
-
-/* Is this function's name one that cannot be imported, such as "f.<locals>.g"? 1, 0, or -1. */
-static int is_local(PyObject *function) {
-    PyObject *name = PyObject_GetAttrString(function, "__qualname__");
-    if (!name)
-        return -1;
-    Py_ssize_t found = PyUnicode_FindChar(name, '<', 0, PyUnicode_GetLength(name), 1);
-    Py_DECREF(name);
-    return found == -2 ? -1 : found >= 0;
-}
-
-static int add_reference(PyObject *found, PyObject *function) {
-    PyObject *id = PyLong_FromVoidPtr(function), *reference = PyWeakref_NewRef(function, NULL);
-    int failed = !id || !reference || PyDict_SetItem(found, id, reference) < 0;
-    Py_XDECREF(id);
-    Py_XDECREF(reference);
-    return failed ? -1 : 0;
-}
-
-/* local_functions(objects, type): a heap has a million objects, so that this loop is in C. */
-static PyObject *local_functions(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    (void)self;
-    if (count != 2 || !PyList_Check(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "local_functions(list, type)");
-        return NULL;
-    }
-    PyObject *found = PyDict_New();
-    Py_ssize_t size = PyList_Size(args[0]);
-    for (Py_ssize_t i = 0; found && i < size; i++) {
-        PyObject *object = PyList_GetItem(args[0], i);
-        if ((PyObject *)Py_TYPE(object) != args[1])
-            continue;
-        int local = is_local(object);
-        if (local < 0 || (local && add_reference(found, object) < 0))
-            Py_CLEAR(found);
-    }
-    return found;
 }
 
 static PyObject *tie(PyObject *self, PyObject *arg) {
@@ -321,8 +195,6 @@ static PyMethodDef methods[] = {
     { "tie", tie, METH_O, "Has this process killed when its parent ends; False: it has." },
     { "local_functions", (PyCFunction)(void (*)(void))local_functions, METH_FASTCALL,
       "Weak references to functions without an importable name, by id." },
-    { "keeper", keeper, METH_O,
-      "A buffer_callback for pickle that puts large buffers into the list." },
     { "limit_blas", limit_blas, METH_O,
       "Limits the threads of loaded BLAS and OpenMP libraries; returns how many." },
     { NULL, NULL, 0, NULL },
@@ -334,13 +206,7 @@ static int start(PyObject *module) {
     if (!hooked)
         pthread_atfork(on_fork, NULL, NULL);
     hooked = true;
-    PyObject *pickle = PyImport_ImportModule("pickle");
-    if (!pickle)
-        return -1;
-    state->loads = PyObject_GetAttrString(pickle, "loads");
-    state->dumps = PyObject_GetAttrString(pickle, "dumps");
-    Py_DECREF(pickle);
-    if (!state->loads || !state->dumps || segment_setup(module, state) < 0 ||
+    if (message_setup(state) < 0 || segment_setup(module, state) < 0 || chain_setup(module) < 0 ||
         pool_setup(module) < 0 || PyModule_AddIntConstant(module, "OUT_OF_BAND", OUT_OF_BAND) < 0 ||
         PyModule_AddIntConstant(module, "PAYLOAD", WF_QUEUE_PAYLOAD) < 0 ||
         PyModule_AddIntConstant(module, "WORKERS", WF_QUEUE_WORKERS) < 0)
@@ -351,8 +217,7 @@ static int start(PyObject *module) {
 static int clear(PyObject *module) {
     struct module_state *state = PyModule_GetState(module);
     Py_CLEAR(state->segment_type);
-    Py_CLEAR(state->loads);
-    Py_CLEAR(state->dumps);
+    message_clear(state);
     return 0;
 }
 
@@ -360,7 +225,8 @@ static int traverse(PyObject *module, visitproc visit, void *arg) {
     struct module_state *state = PyModule_GetState(module);
     Py_VISIT(state->segment_type);
     Py_VISIT(state->loads);
-    Py_VISIT(state->dumps);
+    Py_VISIT(state->pickler);
+    Py_VISIT(state->namespace);
     return 0;
 }
 

@@ -16,8 +16,8 @@ struct serving {
     struct wf_arena *arena;
     struct source *parent;
     PyObject *server, *known; /* functions by their bytes */
-    PyObject *resolve, *call, *error, *dumps, *too_big;
-    PyObject *buffers, *keep;
+    PyObject *resolve, *call, *error, *pickler, *too_big;
+    struct writer *writer;
     long long tasks_left; /* 0: no limit */
 };
 
@@ -83,34 +83,49 @@ static void free_returned(struct serving *s) {
         wf_arena_free(s->arena, offset);
 }
 
-/* `data` as it is, or put into the arena because it is large or has large buffers. Takes over
- * `data`. */
-static PyObject *fit(struct serving *s, PyObject *data, uint32_t *kind) {
-    if (PyList_Size(s->buffers) == 0 && PyBytes_Size(data) <= WF_QUEUE_PAYLOAD)
-        return data;
+/* Pickling by value is for what pickle cannot; its own exception is the better one if that fails
+ * too. */
+static PyObject *encode_by_value(struct serving *s, PyObject *value, uint32_t *kind) {
+    PyObject *type, *error, *traceback, *data = NULL;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyObject *pickler = PyObject_CallFunctionObjArgs(s->pickler, type, NULL);
+    if (pickler && pickler != Py_None)
+        data = encode(s->state, s->writer, s->arena, value, pickler, WF_QUEUE_PAYLOAD, kind);
+    Py_XDECREF(pickler);
+    if (!data) {
+        PyErr_Clear();
+        PyErr_Restore(type, error, traceback);
+        return NULL;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return data;
+}
+
+static PyObject *encode_value(struct serving *s, PyObject *value, uint32_t *kind) {
+    *kind = MSG_VALUE;
     free_returned(s);
-    PyObject *pairs = spill(s->arena, data, s->buffers);
+    PyObject *data = encode(s->state, s->writer, s->arena, value, NULL, WF_QUEUE_PAYLOAD, kind);
+    return data ? data : encode_by_value(s, value, kind);
+}
+
+/* `data` as it is, or put into the arena because it is large. Takes over `data`. */
+static PyObject *fit(struct serving *s, PyObject *data, uint32_t *kind) {
+    if (PyBytes_Size(data) <= WF_QUEUE_PAYLOAD)
+        return data;
+    PyObject *pieces = PyList_New(0), *pairs = NULL;
+    if (pieces && PyList_Append(pieces, data) == 0)
+        pairs = spill(s->arena, pieces, NULL);
+    Py_XDECREF(pieces);
     Py_DECREF(data);
     *kind |= MSG_SEGMENTS;
     return pairs;
 }
 
-static PyObject *encode(struct serving *s, PyObject *value, uint32_t *kind) {
-    *kind = MSG_VALUE;
-    PyObject *data = dump_object(s->state, value, s->keep);
-    if (!data) { /* by value, perhaps; the exception that this is about is raised again there if not
-                  */
-        PyErr_Clear();
-        PyList_SetSlice(s->buffers, 0, PyList_Size(s->buffers), NULL);
-        data = PyObject_CallFunctionObjArgs(s->dumps, value, s->keep, NULL);
-    }
-    return data ? fit(s, data, kind) : NULL;
-}
-
 /* A result that is an error: of the task, or of pickling what it returned. */
 static PyObject *encode_error(struct serving *s, uint32_t *kind) {
     for (int attempt = 0; attempt < 2; attempt++) {
-        PyList_SetSlice(s->buffers, 0, PyList_Size(s->buffers), NULL);
         *kind = MSG_ERROR;
         PyObject *data = error_bytes(s);
         if (data)
@@ -129,13 +144,11 @@ static int hand_over(struct serving *s, uint64_t task, PyObject *value) {
     PyObject *data = NULL;
     if (value != Py_None) {
         if (value)
-            data = encode(s, value, &result.kind);
+            data = encode_value(s, value, &result.kind);
         if (!data)
             data = encode_error(s, &result.kind);
     }
     Py_XDECREF(value); /* the task's own memory, before the parent sees that it is over */
-    if (PyList_Size(s->buffers) > 0)
-        PyList_SetSlice(s->buffers, 0, PyList_Size(s->buffers), NULL);
     wf_member_finished(s->member, &result);
     int failed = report_freed(s) < 0 || send_bytes(s, &result, data ? PyBytes_AsString(data) : "",
                                                    data ? (size_t)PyBytes_Size(data) : 0) < 0;
@@ -192,6 +205,14 @@ static PyObject *run(struct serving *s, struct job *job) {
     return value;
 }
 
+/* Does this worker lack a function that cannot be sent? One that is forked now has it. 1, 0, -1. */
+static int is_outdated(struct serving *s) {
+    PyObject *outdated = PyObject_GetAttrString(s->server, "outdated");
+    int is = outdated ? PyObject_IsTrue(outdated) : -1;
+    Py_XDECREF(outdated);
+    return is;
+}
+
 /* After a task: has this worker run long enough, or grown too large? 1, 0, or -1. */
 static int is_over(struct serving *s, uint64_t started_ns) {
     if (s->tasks_left > 0 && --s->tasks_left == 0)
@@ -218,9 +239,12 @@ static int run_next(struct serving *s) {
     wf_member_taken(s->member, entry);
     PyObject *value = bad ? NULL : run(s, &job);
     job_done(&job);
+    bool failed = !value;
     if (hand_over(s, task, value) < 0)
         return -1;
-    int over = is_over(s, started);
+    int over = failed ? is_outdated(s) : 0;
+    if (over == 0)
+        over = is_over(s, started);
     return over > 0 ? 2 : over < 0 ? -1 : 1;
 }
 
@@ -243,19 +267,19 @@ static int prepare(struct serving *s) {
     s->resolve = PyObject_GetAttrString(s->server, "resolve");
     s->call = PyObject_GetAttrString(s->server, "call");
     s->error = PyObject_GetAttrString(s->server, "error");
-    s->dumps = PyObject_GetAttrString(s->server, "dumps");
+    s->pickler = PyObject_GetAttrString(s->server, "pickler");
     s->too_big = PyObject_GetAttrString(s->server, "too_big");
-    s->buffers = PyList_New(0);
-    s->keep = s->buffers ? keep_new(s->buffers) : NULL;
-    return s->known && s->resolve && s->call && s->error && s->dumps && s->too_big && s->keep ? 0
-                                                                                              : -1;
+    return s->known && s->resolve && s->call && s->error && s->pickler && s->too_big ? 0 : -1;
 }
 
-PyObject *serve(struct module_state *state, struct wf_member *member, struct wf_arena *arena,
-                struct source *parent, PyObject *server) {
-    struct serving s = {
-        .state = state, .member = member, .arena = arena, .parent = parent, .server = server
-    };
+PyObject *serve(struct module_state *state, struct pool *pool, PyObject *server) {
+    struct wf_member *member = &pool->member;
+    struct serving s = { .state = state,
+                         .member = member,
+                         .arena = &pool->arena,
+                         .parent = pool->parent,
+                         .writer = &pool->writer,
+                         .server = server };
     struct wf_control *c = &member->shared->worker[member->k].control;
     int got = prepare(&s);
     if (got == 0)
@@ -271,10 +295,8 @@ PyObject *serve(struct module_state *state, struct wf_member *member, struct wf_
     Py_XDECREF(s.resolve);
     Py_XDECREF(s.call);
     Py_XDECREF(s.error);
-    Py_XDECREF(s.dumps);
+    Py_XDECREF(s.pickler);
     Py_XDECREF(s.too_big);
-    Py_XDECREF(s.keep);
-    Py_XDECREF(s.buffers);
     if (got < 0)
         return NULL;
     Py_RETURN_NONE;

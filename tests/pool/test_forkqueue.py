@@ -2,10 +2,11 @@
 
 import os
 import pickle
+import threading
 import time
 
 import pytest
-from conftest import kill_self
+from conftest import children, kill_self
 from warmfork import ForkQueue, ForkQueueException, WorkerDied
 
 
@@ -86,6 +87,32 @@ def test_function_made_after_the_fork():
             q.add(lambda x: x * n, (10,))
             results += q.results()
     assert results == [n * 10 for n in range(20)]
+
+
+class Counter:
+    """Cannot be sent."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def add(self, x):
+        with self.lock:
+            return x + 1
+
+
+def test_function_made_after_the_fork_that_cannot_be_sent():
+    with ForkQueue(numforks=2) as q:
+        assert list(q.map(abs, range(4))) == [0, 1, 2, 3]
+        before = set(children())
+        source = iter(range(100, 200)), threading.Lock()
+
+        def nested(x):
+            with source[1]:
+                return x
+
+        assert list(q.map(nested, range(40))) == list(range(40))
+        assert list(q.map(Counter().add, range(40))) == list(range(1, 41))
+        assert not before & set(children()), "workers that do not have the function make way for those that do"
 
 
 def redefined():
