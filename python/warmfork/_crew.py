@@ -122,7 +122,7 @@ class Crew:
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
                     break
-                core.lead(left)
+                core.lead(left, self.engine.may_spin())
         finally:
             self._leader = None
             core.follow()
@@ -155,7 +155,7 @@ class Crew:
         wait = engine.enforce_timeouts()
         try:
             while not (self._leaving and not engine.items and not self._feed()):
-                deaths = engine.core.wait(wait)
+                deaths = engine.core.wait(wait, False)
                 self._collect(deaths)
                 if engine.timeout is not None:
                     wait = engine.enforce_timeouts()

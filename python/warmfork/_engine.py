@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from warmfork import _cpus, _worker
 from warmfork import _messages as messages
-from warmfork import _worker
 from warmfork._failures import BrokenPool, TaskTimeout, WorkerDied
 from warmfork._forksafety import check_fork
 from warmfork._queue import PAYLOAD, Pool
@@ -54,7 +54,9 @@ class Engine:
         self.timeout = timeout
         self.retries = retries
         self.owner = os.getpid()
-        self.core = Pool(max_workers)
+        # Whoever waits begins awake only where there is a processor for each one that is.
+        self._spare = _cpus.cpu_count() - 1
+        self.core = Pool(max_workers, self._spare > 0 and max_workers <= self._spare + 1)
         self.items: dict[int, Item] = {}
         self.pending: deque[int] = deque()  # those that the queue had no room for
         self.broken: BrokenPool | None = None
@@ -195,6 +197,10 @@ class Engine:
         self.pending.append(number)
 
     # Results in.
+
+    def may_spin(self) -> bool:
+        """Whether a caller may wait awake for a moment: the workers that have tasks leave it a processor."""
+        return len(self.items) <= self._spare
 
     def collect(self, deaths: bool = False) -> int:
         """Delivers what has come in, and with `deaths` looks for workers that have died. Returns how many results."""
@@ -344,7 +350,7 @@ class Engine:
         self.closing = True
         self.core.close(now)
         while self.core.count > 0:
-            self.core.wait(None)
+            self.core.wait(None, False)
             self.core.drain()
             self.core.deaths()
         self.core.release()

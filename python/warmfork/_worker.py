@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal
 import atexit
 import gc
 import os
@@ -17,6 +18,8 @@ from typing import Any, NoReturn
 from warmfork import _messages as messages
 from warmfork._queue import PAYLOAD, Pool, limit_blas
 
+_SIGINT = int(signal.SIGINT)
+_LETHAL = (int(signal.SIGTERM), int(signal.SIGHUP), int(signal.SIGQUIT))
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -118,18 +121,27 @@ def _ignore(signum: int, frame: Any) -> None:
     inherit."""
 
 
+def _reseed(numpy: Any) -> None:
+    """NumPy's legacy generator: all its state is random, which costs less than to spread a seed."""
+    try:
+        numpy.random.set_state(("MT19937", numpy.frombuffer(os.urandom(624 * 4), "uint32"), 624))
+    except (TypeError, ValueError):  # the program has put another one in its place
+        pass
+
+
 def _be_a_worker(options: Options, k: int) -> None:
     """Sheds what belongs to the parent, in this order: signals first, so that a kill does what it says."""
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, _ignore)
+    # Not by the module signal, whose enumerations copy pages.
+    _signal.set_wakeup_fd(-1)
+    for number in _LETHAL:
+        if callable(_signal.getsignal(number)):
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.signal(_SIGINT, _ignore)
     atexit._clear()  # the parent's callbacks are the parent's
     if "multiprocessing.process" in sys.modules:
         sys.modules["multiprocessing.process"]._children.clear()
     if "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed()
+        _reseed(sys.modules["numpy"])
     if options.affinity:
         os.sched_setaffinity(0, options.affinity[k % len(options.affinity)])
     if options.blas_threads:

@@ -117,7 +117,7 @@ class ForkQueue:
         got = engine.collect()
         while not got and not self._failed() and engine.items:
             left = None if until is None else max(0.0, until - time.monotonic())
-            deaths = engine.core.wait(left)
+            deaths = engine.core.wait(left, engine.may_spin())
             had = len(self.jobresults)
             got = engine.collect(deaths) or len(self.jobresults) - had
             if left == 0:

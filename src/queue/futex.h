@@ -27,6 +27,15 @@ static inline void wf_futex_ring(_Atomic uint32_t *word, int count) {
     wf_futex_wake(word, count);
 }
 
+/* Inside of a loop that waits for memory to change. */
+static inline void wf_relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 static inline uint64_t wf_now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);

@@ -35,7 +35,7 @@ static int open_events(struct wf_pool *pool, struct wf_err *err) {
     return 0;
 }
 
-struct wf_pool *wf_pool_new(unsigned max_workers, struct wf_err *err) {
+struct wf_pool *wf_pool_new(unsigned max_workers, bool spins, struct wf_err *err) {
     struct wf_pool *pool = calloc(1, sizeof *pool + max_workers * sizeof *pool->worker);
     if (!pool) {
         wf_err_sys(err, "calloc", "pool");
@@ -54,6 +54,8 @@ struct wf_pool *wf_pool_new(unsigned max_workers, struct wf_err *err) {
     } else if (open_events(pool, err) == 0) {
         pool->tasks.queue = &pool->shared->queue;
         pool->shared->workers = max_workers;
+        pool->shared->spins = spins;
+        pool->hot = true;
         return pool;
     }
     wf_pool_free(pool);
@@ -335,6 +337,23 @@ void wf_pool_sleep_futex(struct wf_pool *pool, int64_t timeout_ns) {
     wf_futex_wait(&pool->shared->queue.parent_sleeps, WF_PARENT_ON_FUTEX, capped(pool, timeout_ns));
 }
 
+bool wf_pool_spin(const struct wf_pool *pool, uint64_t begin_ns) {
+    if (!pool->hot)
+        return false;
+    do {
+        for (int i = 0; i < 16; i++) {
+            if (wf_pool_has_results(pool) || atomic_load(&pool->kicked))
+                return true;
+            wf_relax();
+        }
+    } while (wf_now_ns() - begin_ns < WF_SPIN_CALLER_NS);
+    return false;
+}
+
+void wf_pool_waited(struct wf_pool *pool, uint64_t begin_ns) {
+    pool->hot = wf_now_ns() - begin_ns < WF_SPIN_CALLER_NS;
+}
+
 static void wake_event(struct wf_pool *pool) {
     uint64_t one = 1;
     while (write(pool->event, &one, sizeof one) < 0 && errno == EINTR)
@@ -357,6 +376,7 @@ void wf_pool_lead(struct wf_pool *pool, bool on) {
 }
 
 void wf_pool_kick(struct wf_pool *pool) {
+    atomic_store(&pool->kicked, true);
     uint32_t how = atomic_exchange_explicit(&pool->shared->queue.parent_sleeps, WF_PARENT_AWAKE,
                                             memory_order_seq_cst);
     if (how == WF_PARENT_ON_FUTEX)

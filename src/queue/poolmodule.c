@@ -5,6 +5,7 @@
 #include "queue/module.h"
 
 #include "base/io.h"
+#include "queue/futex.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -31,10 +32,11 @@ static void release(struct pool *p) {
 }
 
 static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *named) {
-    static char *names[] = { "max_workers", NULL };
+    static char *names[] = { "max_workers", "spins", NULL };
     struct wf_err err;
     unsigned max_workers;
-    if (!PyArg_ParseTupleAndKeywords(args, named, "I:Pool", names, &max_workers))
+    int spins = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, named, "I|p:Pool", names, &max_workers, &spins))
         return NULL;
     if (max_workers == 0 || max_workers > WF_QUEUE_WORKERS)
         return PyErr_Format(PyExc_ValueError, "max_workers must be from 1 to %d", WF_QUEUE_WORKERS);
@@ -45,7 +47,7 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *named) {
     p->owner = getpid();
     p->arena.fd = -1;
     p->sources = calloc(max_workers, sizeof *p->sources);
-    p->pool = p->sources ? wf_pool_new(max_workers, &err) : NULL;
+    p->pool = p->sources ? wf_pool_new(max_workers, spins, &err) : NULL;
     int fd = p->pool ? wf_arena_create(&err) : -1;
     wf_arena_init(&p->arena, fd);
     if (fd >= 0)
@@ -169,32 +171,60 @@ static int64_t timeout_of(PyObject *arg) {
     return seconds <= 0 ? 0 : seconds > 1e9 ? -1 : (int64_t)(seconds * 1e9);
 }
 
-/* wait(timeout): until there are results, a death, or a kick; whether there may have been a death.
- */
-static PyObject *pool_wait(PyObject *self, PyObject *arg) {
+/* The arguments of wait and lead: how many nanoseconds, and whether to begin awake. */
+static struct wf_pool *wait_args(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                                 int64_t *ret_timeout, bool *ret_spin) {
     struct wf_pool *pool = pool_usable(self);
-    int64_t timeout = pool ? timeout_of(arg) : 0;
-    if (!pool || PyErr_Occurred())
+    if (!pool)
         return NULL;
-    if (!wf_pool_arm_event(pool))
-        timeout = 0; /* a look for deaths all the same */
-    bool deaths;
-    Py_BEGIN_ALLOW_THREADS deaths = wf_pool_sleep_event(pool, timeout);
-    Py_END_ALLOW_THREADS return PyErr_CheckSignals() < 0 ? NULL : PyBool_FromLong(deaths);
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "(seconds or None, bool)");
+        return NULL;
+    }
+    *ret_timeout = timeout_of(args[0]);
+    *ret_spin = PyObject_IsTrue(args[1]) == 1;
+    return PyErr_Occurred() ? NULL : pool;
 }
 
-/* lead(timeout): the same for a leader, who is woken by results and kicks only. */
-static PyObject *pool_lead(PyObject *self, PyObject *arg) {
-    struct wf_pool *pool = pool_usable(self);
-    int64_t timeout = pool ? timeout_of(arg) : 0;
-    if (!pool || PyErr_Occurred())
+/* wait(timeout, spin): until there are results, a death, or a kick; whether there may have been a
+ * death. */
+static PyObject *pool_wait(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    int64_t timeout;
+    bool spin, deaths;
+    struct wf_pool *pool = wait_args(self, args, count, &timeout, &spin);
+    if (!pool)
+        return NULL;
+    uint64_t begin = wf_now_ns();
+    if (spin && timeout != 0) {
+        Py_BEGIN_ALLOW_THREADS spin = wf_pool_spin(pool, begin);
+        Py_END_ALLOW_THREADS
+    }
+    if (!wf_pool_arm_event(pool))
+        timeout = 0; /* a look for deaths all the same */
+    Py_BEGIN_ALLOW_THREADS deaths = wf_pool_sleep_event(pool, timeout);
+    Py_END_ALLOW_THREADS wf_pool_waited(pool, begin);
+    return PyErr_CheckSignals() < 0 ? NULL : PyBool_FromLong(deaths);
+}
+
+/* lead(timeout, spin): the same for a leader, who is woken by results and kicks only. */
+static PyObject *pool_lead(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    int64_t timeout;
+    bool spin;
+    struct wf_pool *pool = wait_args(self, args, count, &timeout, &spin);
+    if (!pool)
         return NULL;
     if (!pool->leader)
         wf_pool_lead(pool, true);
-    if (wf_pool_arm_futex(pool)) {
+    uint64_t begin = wf_now_ns();
+    if (spin) {
+        Py_BEGIN_ALLOW_THREADS spin = wf_pool_spin(pool, begin);
+        Py_END_ALLOW_THREADS
+    }
+    if (!atomic_exchange(&pool->kicked, false) && wf_pool_arm_futex(pool)) {
         Py_BEGIN_ALLOW_THREADS wf_pool_sleep_futex(pool, timeout);
         Py_END_ALLOW_THREADS
     }
+    wf_pool_waited(pool, begin);
     if (PyErr_CheckSignals() < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -324,8 +354,9 @@ static PyMethodDef pool_methods[] = {
     { "drain", pool_drain, METH_NOARGS, "Results: [(task, kind, value, worker, record)]." },
     { "deaths", pool_deaths, METH_NOARGS,
       "Workers that have ended, whose results have been drained." },
-    { "wait", pool_wait, METH_O, "Sleeps until something happens, at most so many seconds." },
-    { "lead", pool_lead, METH_O, "Sleeps as the leader." },
+    { "wait", FAST(pool_wait), METH_FASTCALL,
+      "Sleeps until something happens, at most so many seconds." },
+    { "lead", FAST(pool_lead), METH_FASTCALL, "Sleeps as the leader." },
     { "follow", pool_follow, METH_NOARGS, "Leads no longer." },
     { "kick", pool_kick, METH_NOARGS, "Ends the sleep of another thread." },
     { "revoke", pool_revoke, METH_O, "Takes back a task that nobody has begun." },

@@ -14,6 +14,7 @@
 
 #include <stdalign.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum {
@@ -56,6 +57,12 @@ enum { WF_PARENT_AWAKE, WF_PARENT_ON_EVENT, WF_PARENT_ON_FUTEX };
 
 /* A worker whose tasks take less is not worth waking another one for: it is back sooner. */
 #define WF_QUICK_NS 20000u
+
+/* How long somebody waits awake before it sleeps, where the last wait was not longer. To be woken
+ * takes 5 to 70 us, and most of that is the processor's: it sleeps too. A worker waits for the
+ * caller's next task, and a caller for its result; the latter includes the worker's waking. */
+#define WF_SPIN_WORKER_NS 50000u
+#define WF_SPIN_CALLER_NS 200000u
 
 enum wf_phase { WF_PHASE_FORKED, WF_PHASE_READY, WF_PHASE_LEAVING };
 
@@ -123,7 +130,8 @@ static inline void wf_queue_awake(struct wf_queue *queue, unsigned k) {
 }
 
 struct wf_shared {
-    unsigned workers; /* set before the first fork */
+    unsigned workers; /* these two are set before the first fork */
+    bool spins;       /* there are processors enough for workers to wait awake, for a moment */
     struct wf_queue queue;
     struct wf_worker_area worker[]; /* as many as the pool may have */
 };

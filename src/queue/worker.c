@@ -66,7 +66,20 @@ void wf_member_taken(struct wf_member *m, const struct wf_entry *entry) {
         wf_futex_ring(&queue->bell, 1);
 }
 
-int wf_member_sleep(struct wf_member *m) {
+/* Waits awake, at most for a moment. */
+static bool spin(const struct wf_member *m, uint64_t begin) {
+    const struct wf_queue *queue = &m->shared->queue;
+    do {
+        for (int i = 0; i < 16; i++) {
+            if (wf_tasks_ready(queue))
+                return true;
+            wf_relax();
+        }
+    } while (wf_now_ns() - begin < WF_SPIN_WORKER_NS);
+    return false;
+}
+
+static int sleep_for_task(struct wf_member *m) {
     struct wf_queue *queue = &m->shared->queue;
     int got = 0;
     uint32_t bell = atomic_load_explicit(&queue->bell, memory_order_seq_cst);
@@ -78,6 +91,17 @@ int wf_member_sleep(struct wf_member *m) {
             got = 1;
     }
     wf_queue_awake(queue, m->k);
+    return got;
+}
+
+int wf_member_sleep(struct wf_member *m) {
+    if (!m->shared->spins)
+        return sleep_for_task(m);
+    uint64_t begin = wf_now_ns();
+    if (m->hot && spin(m, begin))
+        return 0;
+    int got = sleep_for_task(m);
+    m->hot = wf_now_ns() - begin < 2 * WF_SPIN_WORKER_NS; /* with the waking */
     return got;
 }
 
