@@ -81,16 +81,16 @@ class Engine:
         """Starts a worker. False when the system has no room for another one, or another thread is starting one;
         OSError when there is none at all.
         """
+        inventory = self.inventory()
+        check_fork()  # before our own lock is held
         if not self._forking.acquire(blocking=False):
             return False
         try:
-            return self._fork()
+            return self._fork(inventory)
         finally:
             self._forking.release()
 
-    def _fork(self) -> bool:
-        inventory = self.inventory()
-        check_fork()
+    def _fork(self, inventory: messages.Inventory) -> bool:
         if self.core.count >= self.max_workers:
             return False
         for stream in (sys.stdout, sys.stderr):

@@ -17,7 +17,7 @@ static uint8_t data[WF_QUEUE_PAYLOAD];
 
 static void setup(unsigned workers) {
     struct wf_err err;
-    pool = wf_pool_new(workers, &err);
+    pool = wf_pool_new(workers, true, &err);
     CHECK(pool);
 }
 
@@ -211,6 +211,24 @@ TEST(workers_die_with_their_parent) {
     CHECK(wf_read_full(pids[0], &worker, 1) ==
           0); /* end of file: the worker's copy of the pipe is closed too */
     close(pids[0]);
+}
+
+TEST(arena_reserve_and_fill) {
+    struct wf_err err;
+    struct wf_arena arena;
+    uint64_t a, b;
+    wf_arena_init(&arena, wf_arena_create(&err));
+    CHECK(wf_arena_reserve(&arena, 100000, &a, &err) == 0);
+    CHECK(wf_arena_reserve(&arena, 0, &b, &err) == 0); /* the account may change in between */
+    CHECK(wf_arena_fill(arena.fd, a, 99998, "yz", 2, &err) == 0);
+    CHECK(wf_arena_fill(arena.fd, a, 0, "ab", 2, &err) == 0);
+    char *mapped = wf_arena_map(arena.fd, a, 100000, &err);
+    CHECK(mapped && memcmp(mapped, "ab", 3) == 0 && memcmp(mapped + 99998, "yz", 2) == 0);
+    wf_arena_unmap(mapped, 100000);
+    CHECK(wf_arena_reserve(&arena, (size_t)1 << 50, &b, &err) < 0);
+    CHECK(wf_arena_fill(-1, a, 0, "a", 1, &err) < 0);
+    wf_close(&arena.fd);
+    wf_arena_done(&arena);
 }
 
 TEST(arena_ranges) {
