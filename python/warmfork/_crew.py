@@ -152,19 +152,28 @@ class Crew:
 
     def _run(self) -> None:
         engine = self.engine
-        wait = engine.enforce_timeouts()
         try:
+            wait = self._watch()
             while not (self._leaving and not engine.items and not self._feed()):
                 deaths = engine.core.wait(wait, False)
                 self._collect(deaths)
-                if engine.timeout is not None:
-                    wait = engine.enforce_timeouts()
-                    self._watching = wait is not None
+                wait = self._watch()
                 if self._leader is not None:
                     engine.core.kick()  # it does not see deaths
             engine.stop()
         finally:
             self._gone.set()
+
+    def _watch(self) -> float | None:
+        """Looks for tasks that have run for too long; returns when to look again. A task that is submitted while this
+        looks, or after it has seen none, kicks."""
+        if self.engine.timeout is None:
+            return None
+        self._watching = False
+        wait = self.engine.enforce_timeouts()
+        if wait is not None:
+            self._watching = True
+        return wait
 
     def _feed(self) -> bool:
         """Goes on with maps whose results nobody waits for; whether there was anything left."""

@@ -15,6 +15,7 @@ import inspect
 import pickle
 import struct
 import sys
+import threading
 import traceback
 import types
 import weakref
@@ -85,7 +86,10 @@ def _surroundings() -> list[Any]:
     """Where to look for functions, the nearest first: local variables of all threads' frames, then those of modules."""
     found: list[Any] = []
     modules: dict[int, Any] = {}
-    for innermost in sys._current_frames().values():
+    threads = sys._current_frames()
+    # Not this frame itself: it would refer to itself by what is found in it.
+    threads[threading.get_ident()] = sys._getframe(1)
+    for innermost in threads.values():
         frame: types.FrameType | None = innermost
         for _ in range(_FRAMES):
             if frame is None:

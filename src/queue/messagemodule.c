@@ -128,7 +128,7 @@ static int dump(struct module_state *state, struct writer *writer, PyObject *obj
     } else {
         PyObject *pickler = pickler_new(state, writer, class);
         if (pickler)
-            done = PyObject_CallMethod(pickler, "dump", "O", object);
+            done = PyObject_CallMethod(pickler, "dump", "(O)", object);
         Py_XDECREF(pickler);
     }
     Py_XDECREF(done);
