@@ -3,26 +3,30 @@
 
     .venv/bin/python bench/pool.py [--quick] [--only SECTION,…] [--output FILE] [--no-picture]
 
-Peers that are not installed (loky, mpire, forkqueue) are left out and named. Every section measures each pool in turn,
-several times, and keeps the best: other work on the machine only makes a pool slower. Appends JSON lines to
-bench/results/pool-<date>-<host>.jsonl and draws docs/img/pool.svg.
+Peers that are not installed (bench/pool_peers.txt; `make bench-pool` installs them) are left out and named. Every
+section measures each pool in turn, several times, and keeps the best: other work on the machine only makes a pool
+slower. Appends JSON lines to bench/results/pools/<date>-<host>.jsonl and draws docs/img/pool.svg.
 """
 
 import argparse
 import importlib
 import multiprocessing
+import os
+import pickle
 import statistics
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
+from concurrent.futures import Future, ProcessPoolExecutor
 
+import pool_picture
 import records
 import warmfork
 
 WORKERS = 2
 BLOCK = bytearray(50_000_000)
 TASKS, ITEMS = 20_000, 200_000
+BUDGET_S = 5  # for each pool and section; two rounds at least
+GAPS = {0: 1000, 1: 300, 10: 100, 100: 20}  # milliseconds before a round trip, and how many
 
 
 def optional(name):
@@ -55,8 +59,8 @@ class Futures:
         for future in futures:
             future.result()
 
-    def mapped(self, pool, count):
-        for _ in pool.map(noop, range(count)):
+    def mapped(self, pool, items):
+        for _ in pool.map(noop, items):
             pass
 
     def call(self, pool, function):
@@ -71,8 +75,8 @@ class Fork(Futures):
 
 
 class Standard(Futures):
-    def mapped(self, pool, count):  # its chunks are one item long unless told; this is what Pool.map would choose
-        for _ in pool.map(noop, range(count), chunksize=count // (4 * WORKERS)):
+    def mapped(self, pool, items):  # its chunks are one item long unless told; this is what Pool.map would choose
+        for _ in pool.map(noop, items, chunksize=len(items) // (4 * WORKERS)):
             pass
 
 
@@ -86,8 +90,8 @@ class Queue:
         for _ in pool.process(noop, ((i,) for i in range(count))):
             pass
 
-    def mapped(self, pool, count):
-        for _ in pool.map(noop, range(count)):
+    def mapped(self, pool, items):
+        for _ in pool.map(noop, items):
             pass
 
     def call(self, pool, function):
@@ -109,8 +113,8 @@ class Multi:
         for _ in pool.imap_unordered(noop, range(count), chunksize=1):
             pass
 
-    def mapped(self, pool, count):
-        pool.map(noop, range(count))
+    def mapped(self, pool, items):
+        pool.map(noop, items)
 
     def call(self, pool, function):
         return pool.apply(function, (0,))
@@ -147,11 +151,15 @@ def pools():
 
 
 def best_of(rounds, measure, kinds):
-    """The best of several rounds for each pool; the rounds are interleaved."""
-    best = {}
-    for _ in range(rounds):
+    """The best of several rounds for each pool; the rounds are interleaved. A slow pool has fewer of them."""
+    best, spent = {}, dict.fromkeys(kinds, 0.0)
+    for n in range(rounds):
         for name, kind in kinds.items():
+            if n > 1 and spent[name] > BUDGET_S:
+                continue
+            begin = time.perf_counter()
             value = measure(kind)
+            spent[name] += time.perf_counter() - begin
             best[name] = min(value, best.get(name, value))
     return best
 
@@ -178,18 +186,23 @@ def measure_submit(kinds, quick):
     return {name: {"per_s": round(count / s)} for name, s in best.items()}
 
 
-def measure_map(kinds, quick):
-    count = ITEMS // 10 if quick else ITEMS
+def measure_map(kinds, quick, make=range):
+    items = make(ITEMS // 10 if quick else ITEMS)
     some = {n: k for n, k in kinds.items() if n != "forkqueue" and n != "ForkQueue"}  # these have no chunks
-    best = best_of(5, lambda kind: in_pool(kind, lambda k, p: timed(k.mapped, p, count)), some)
-    return {name: {"per_s": round(count / s)} for name, s in best.items()}
+    best = best_of(5, lambda kind: in_pool(kind, lambda k, p: timed(k.mapped, p, items)), some)
+    return {name: {"per_s": round(len(items) / s)} for name, s in best.items()}
+
+
+def measure_map_list(kinds, quick):
+    """Of a range we send the ends; of a list, the items."""
+    return measure_map(kinds, quick, lambda count: list(range(count)))
 
 
 def measure_arrays(kinds, quick):
     def rounds(kind, pool):
         for _ in range(2):
             kind.call(pool, block)
-        return min(timed(kind.call, pool, block) for _ in range(3 if quick else 10))
+        return min(timed(kind.call, pool, block) for _ in range(3 if quick else 5))
 
     some = {n: k for n, k in kinds.items() if n != "forkqueue"}  # it hangs: it takes one send() to send everything
     best = best_of(1 if quick else 3, lambda kind: in_pool(kind, rounds), some)
@@ -205,72 +218,76 @@ def measure_start(kinds, quick):
 
         return timed(life)
 
-    some = {n: k for n, k in kinds.items() if n != "loky"}  # it starts interpreters: another order of magnitude
-    best = best_of(3 if quick else 15, once, some)
+    best = best_of(3 if quick else 15, once, kinds)
     return {name: {"ms": round(s * 1000, 2)} for name, s in best.items()}
 
 
-def measure_latency(kinds, quick):
-    def trips(kind, pool):
-        return statistics.median(timed(kind.call, pool, noop) for _ in range(100 if quick else 1000))
+class Pipe:
+    """No pool: a byte to a child and one back."""
 
-    best = best_of(1 if quick else 3, lambda kind: in_pool(kind, trips), kinds)
-    return {name: {"p50_us": round(s * 1e6, 1)} for name, s in best.items()}
+    def __enter__(self):
+        there, self.write = os.pipe()
+        self.read, back = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            while os.read(there, 1) == b"x":
+                os.write(back, b"x")
+            os._exit(0)
+        os.close(there)
+        os.close(back)
+        return self
+
+    def trip(self):
+        os.write(self.write, b"x")
+        os.read(self.read, 1)
+
+    def __exit__(self, *exception):
+        os.write(self.write, b"q")
+        os.waitpid(self.pid, 0)
+        os.close(self.write)
+        os.close(self.read)
+
+
+def a_future():
+    """No process: what a pool's caller does at least."""
+    future = Future()
+    future.set_running_or_notify_cancel()
+    future.set_result(pickle.loads(pickle.dumps((0,), 5)))
+    return future.result()
+
+
+def trips(trip, quick):
+    """Medians of round trips, with pauses before each in which the whole machine may sleep."""
+    found = {}
+    for gap_ms, count in GAPS.items():
+        count = max(3, count // 10) if quick else count
+        times = []
+        for _ in range(count):
+            if gap_ms:
+                time.sleep(gap_ms / 1000)
+            times.append(timed(trip))
+        found["p50_us" if gap_ms == 0 else f"p50_us_{gap_ms}ms"] = round(statistics.median(times) * 1e6, 1)
+    return found
+
+
+def measure_latency(kinds, quick):
+    found = {name: in_pool(kind, lambda k, p: trips(lambda: k.call(p, noop), quick)) for name, kind in kinds.items()}
+    with Pipe() as pipe:
+        found["a pipe"] = trips(pipe.trip, quick)
+    found["a Future, no process"] = trips(a_future, quick)
+    return found
 
 
 SECTIONS = {
     "start": measure_start,  # first: some peers leave threads behind, which our pool then asks the auditor about
     "submit": measure_submit,
     "map": measure_map,
+    "map_list": measure_map_list,
     "arrays": measure_arrays,
     "latency": measure_latency,
 }
-TITLES = {
-    "submit": ("no-op tasks one by one, 2 workers", "per_s", "tasks/s"),
-    "map": ("map of many small ints", "per_s", "items/s"),
-    "arrays": ("50 MB arrays returned", "mb_per_s", "MB/s"),
-    "start": ("pool of 8: start, one task, stop", "ms", "ms (less is better)"),
-    "latency": ("round trip of one task", "p50_us", "µs (less is better)"),
-}
-
-
-def draw(found, stem):
-    try:
-        import matplotlib
-    except ImportError:
-        print("bench: no picture: matplotlib is not installed", file=sys.stderr)
-        return
-    matplotlib.use("Agg")
-    import picture
-    from matplotlib import pyplot
-
-    matplotlib.rcParams.update({"svg.fonttype": "path", "svg.hashsalt": "warmfork", "font.size": 9})
-    sections = [s for s in TITLES if records.pick(found, "pool", section=s)]
-    figure, panels = pyplot.subplots(1, len(sections), figsize=(3.4 * len(sections), 3.2), squeeze=False)
-    for axes, section in zip(panels[0], sections, strict=True):
-        title, field, unit = TITLES[section]
-        rows = records.pick(found, "pool", section=section)
-        for y, row in enumerate(rows):
-            color = picture.WARM if row["pool"].startswith("Fork") else picture.EMPTY
-            axes.barh(y, row[field], color=color)
-            axes.text(row[field], y, f" {row[field]:,}", va="center", color=picture.INK)
-        axes.set_yticks(range(len(rows)), [r["pool"] for r in rows])
-        axes.invert_yaxis()
-        axes.set_xlim(0, max(r[field] for r in rows) * 1.35)
-        axes.set_xticks([])
-        axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=picture.INK)
-        axes.set_xlabel(unit, color=picture.FAINT)
-        for side in ("top", "right", "bottom"):
-            axes.spines[side].set_visible(False)
-    figure.tight_layout(rect=(0, 0.05, 1, 1))
-    load = records.pick(found, "machine")[0]["load"]
-    caption = picture.caption(found, f"best of several rounds, load average {load:.1f}")
-    figure.text(0.005, 0.015, caption, color=picture.FAINT, fontsize=8)
-    for suffix in (".svg", ".png"):
-        metadata = {"metadata": {"Date": None}} if suffix == ".svg" else {"dpi": 110}
-        figure.savefig(stem.with_suffix(suffix), **metadata)
-        print(f"drew {stem.with_suffix(suffix)}")
-    pyplot.close(figure)
+UNITS = {"submit": ("per_s", "tasks/s"), "map": ("per_s", "items/s"), "map_list": ("per_s", "items/s"),
+         "arrays": ("mb_per_s", "MB/s"), "start": ("ms", "ms"), "latency": ("p50_us", "µs")}
 
 
 def main():
@@ -290,16 +307,17 @@ def main():
         print(f"bench: not installed, left out: {', '.join(missing)}", file=sys.stderr)
     print(f"{machine['cpu']}, {machine['python'].split(' (')[0]}, load {machine['load']:.1f}")
     for section in options.only.split(","):
-        _, field, unit = TITLES[section]
+        field, unit = UNITS[section]
         figures = SECTIONS[section](kinds, options.quick)
         base = figures["ProcessPoolExecutor"][field]
         for name, figure in figures.items():
             writer.add({"kind": "pool", "section": section, "pool": name, **figure,
                         "ratio_executor": round(figure[field] / base, 3)})
             ratio = figure[field] / base
-            print(f"{section:8} {name:22} {figure[field]:>12,} {unit:22} {ratio:8.2f} × executor", flush=True)
+            more = {k: v for k, v in figure.items() if k != field} or ""
+            print(f"{section:8} {name:22} {figure[field]:>12,} {unit:8} {ratio:8.3f} × executor {more}", flush=True)
     if not options.no_picture:
-        draw(writer.records, Path(records.ROOT) / "docs" / "img" / "pool")
+        pool_picture.draw(writer.records)
 
 
 if __name__ == "__main__":

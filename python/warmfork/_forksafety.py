@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 import weakref
@@ -36,4 +37,15 @@ def check_fork() -> None:
     if _forking._mode == "raise":
         raise UnsafeForkError(report)
     text = "; ".join(f"{f.message} ({f.code})" for f in unsafe)
-    warnings.warn(f"the pool forks a process that is unsafe to fork: {text}", _forking.UnsafeForkWarning, stacklevel=5)
+    message = f"the pool forks a process that is unsafe to fork: {text}"
+    warnings.warn(message, _forking.UnsafeForkWarning, stacklevel=_callers_level())
+
+
+def _callers_level() -> int:
+    """The stack level, seen from our caller, of the first frame that is not ours: the warning is about that line."""
+    level = 1
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "warmfork":
+        frame = frame.f_back
+        level += 1
+    return level

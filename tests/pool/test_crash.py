@@ -143,8 +143,37 @@ def test_ctrl_c(kind):
         workers = [int(pid) for pid in program.stdout.readline().split()]
         os.killpg(program.pid, signal.SIGINT)  # as a terminal does: everybody gets it
         _, errors = program.communicate(timeout=30)
-        assert program.returncode in (-signal.SIGINT, 130, 1)
+        assert program.returncode == -signal.SIGINT  # as of a program without a pool
         assert errors.count("Traceback") == 1 and errors.rstrip().endswith("KeyboardInterrupt")
+        assert not any(alive(pid) for pid in workers)
+
+
+WAYS_TO_WAIT = {
+    "future.result": "executor.submit(busy, 0).result()",
+    "futures.wait": "concurrent.futures.wait([executor.submit(busy, i) for i in range(9)])",
+    "as_completed": "list(concurrent.futures.as_completed([executor.submit(busy, i) for i in range(9)]))",
+    "endless map": "for _ in executor.map(pids, iter(int, 1), chunksize=1): pass",
+    "asyncio": "asyncio.run(gather())",
+    "not at all": "executor.submit(busy, 0); time.sleep(60)",
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_WAIT)
+def test_ctrl_c_however_the_program_waits(way):
+    """No orphan, one traceback, and the status that python gives a program that Ctrl-C ends."""
+    code = WORKING.partition("    list(executor.map(busy")[0] + f"    {WAYS_TO_WAIT[way]}\n"
+    code = """import asyncio, concurrent.futures
+async def gather():
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*(loop.run_in_executor(executor, busy, i) for i in range(4)))
+""" + code
+    with start(code, preexec_fn=os.setpgrp) as program:
+        workers = [int(pid) for pid in program.stdout.readline().split()]
+        os.killpg(program.pid, signal.SIGINT)
+        _, errors = program.communicate(timeout=30)
+        assert program.returncode == -signal.SIGINT, errors
+        tracebacks = 2 if way == "asyncio" and "CancelledError" in errors else 1  # asyncio's own chain
+        assert errors.count("Traceback") == tracebacks and errors.rstrip().endswith("KeyboardInterrupt"), errors
         assert not any(alive(pid) for pid in workers)
 
 

@@ -386,8 +386,9 @@ def test_threads_are_audited():
     thread = threading.Thread(target=stop.wait, name="of the program")
     thread.start()
     try:
-        with ForkExecutor(1) as executor, pytest.warns(warmfork.UnsafeForkWarning, match="unsafe to fork"):
+        with ForkExecutor(1) as executor, pytest.warns(warmfork.UnsafeForkWarning, match="unsafe to fork") as caught:
             assert executor.submit(abs, -1).result() == 1
+        assert [w.filename for w in caught] == [__file__], "it is about the line that asked for a worker"
         warmfork.audit_at_fork("raise")
         with ForkExecutor(1) as executor, pytest.raises(warmfork.UnsafeForkError):
             executor.submit(abs, -1)
