@@ -16,7 +16,7 @@ sources := $(shell find src include python share docs/man tools/build_backend.py
 	-not -name '*.pyc' 2>/dev/null)
 c_files = $(shell find src include tests bench -name '*.[ch]')
 
-.PHONY: all install build asan demo test unit system bench programs soak format check clean help
+.PHONY: all install build asan demo test unit system bench bench-pool programs soak format check clean help
 .DEFAULT_GOAL := all
 
 all: install ## set up .venv, build, and install warmfork into it
@@ -78,6 +78,11 @@ bench: install ## measure, write bench/results, draw the picture and fill the RE
 	@$(PY) tools/readme_table.py
 	@$(PY) bench/audit.py
 
+bench-pool: install ## the pool against its peers: measure, draw the picture, fill the tables
+	@$(PY) -m pip install -qq --disable-pip-version-check -r bench/pool_peers.txt
+	@$(PY) bench/pool.py
+	@$(PY) tools/pool_table.py
+
 programs: install ## real programs cold and warm, compared byte for byte and timed; picture and tables
 	@status=0; $(PY) bench/programs.py || status=$$?; $(PY) tools/programs_table.py && exit $$status
 
@@ -103,10 +108,11 @@ check: $(VENV)/.tools ## formatting, layers, lint, types
 	@$(PY) tools/cpython_parity.py --report --check
 	@$(if $(wildcard bench/results/*.jsonl),$(PY) tools/readme_table.py --check,:)
 	@$(if $(wildcard bench/results/programs/*.jsonl),$(PY) tools/programs_table.py --check,:)
+	@$(if $(wildcard bench/results/pools/*.jsonl),$(PY) tools/pool_table.py --check,:)
 	@echo "check: passed"
 
 clean: ## remove what make made
 	rm -rf $(VENV) build build-asan
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12

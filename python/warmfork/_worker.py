@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _signal
 import atexit
 import gc
 import os
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import starmap
 from typing import Any, NoReturn
 
+import _signal  # type: ignore[import-not-found]
 from warmfork import _messages as messages
 from warmfork._queue import PAYLOAD, Pool, limit_blas
 

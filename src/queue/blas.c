@@ -10,8 +10,8 @@
 static const char *const libraries[] = { "openblas", "libmkl_rt", "libblis",
                                          "libgomp",  "libomp",    "libiomp" };
 
-/* What sets the number of threads, by value, and what tells it. Spellings with "scipy" and "64_" are
- * those of the wheels of NumPy and SciPy. */
+/* What sets the number of threads, by value, and what tells it. Spellings with "scipy" and "64_"
+ * are those of the wheels of NumPy and SciPy. */
 static const struct {
     const char *set, *get;
 } interfaces[] = {

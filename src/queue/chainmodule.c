@@ -50,7 +50,8 @@ static PyObject *chain_next(PyObject *self) {
     while (!c->values || c->at >= PyList_Size(c->values))
         if (!next_list(c))
             return NULL;
-    /* The list lets go of it: what was taken and dropped is not to wait for the end of its chunk. */
+    /* The list lets go of it: what was taken and dropped is not to wait for the end of its chunk.
+     */
     PyObject *item = Py_NewRef(PyList_GetItem(c->values, c->at));
     PyList_SetItem(c->values, c->at++, Py_NewRef(Py_None));
     return item;

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #define OBJECTS_MAX (1 << 14) /* so many objects are looked into */
-#define LOOKS_MAX (1 << 18)   /* and so many references at all: a large list is not read to its end */
+#define LOOKS_MAX (1 << 18)   /* and so many references: a large list is not read to its end */
 #define SLOTS (OBJECTS_MAX * 4)
 
 struct search {

@@ -50,8 +50,8 @@ struct wf_death {
     uint64_t cpu_ns; /* of its whole life */
 };
 
-/* A pool without workers; NULL on failure. With `spins`, idle workers may wait awake for a moment. Freed by wf_pool_free, which kills and reaps what still
- * lives. */
+/* A pool without workers; NULL on failure. With `spins`, idle workers may wait awake for a moment.
+ * Freed by wf_pool_free, which kills and reaps what still lives. */
 struct wf_pool *wf_pool_new(unsigned max_workers, bool spins, struct wf_err *err);
 void wf_pool_free(struct wf_pool *pool);
 
@@ -100,8 +100,9 @@ bool wf_pool_sleep_event(struct wf_pool *pool,
                          int64_t timeout_ns); /* true: a worker may have died */
 bool wf_pool_arm_futex(struct wf_pool *pool);
 void wf_pool_sleep_futex(struct wf_pool *pool, int64_t timeout_ns);
-/* Before `arm` and without the lock: waits awake for a moment, if waits have been short lately. True:
- * there is something. `begin_ns` is when the wait began; wf_pool_waited is told at its end. */
+/* Before `arm` and without the lock: waits awake for a moment, if waits have been short lately.
+ * True: there is something. `begin_ns` is when the wait began; wf_pool_waited is told at its end.
+ */
 bool wf_pool_spin(const struct wf_pool *pool, uint64_t begin_ns);
 void wf_pool_waited(struct wf_pool *pool, uint64_t begin_ns);
 void wf_pool_lead(struct wf_pool *pool, bool on);

@@ -304,8 +304,8 @@ static PyObject *pool_dumps(PyObject *self, PyObject *const *args, Py_ssize_t co
     }
     uint32_t kind = 0;
     PyObject *class = args[2] == Py_None ? NULL : args[2];
-    PyObject *message =
-        encode(pool_state(self), &p->writer, &p->arena, args[0], class, (size_t)room, &kind);
+    PyObject *message = encode(pool_state(self), &p->writer, &p->arena, args[0], class,
+                               (size_t)room, &kind);
     return message ? Py_BuildValue("IN", kind, message) : NULL;
 }
 

@@ -14,7 +14,7 @@ struct wf_member {
     unsigned k;
     int wake;                 /* eventfd of the parent */
     uint64_t cpu_ns, seen_ns; /* processor time used so far, and when that was looked up */
-    bool hot; /* the last wait was so short that the next one is begun awake */
+    bool hot;                 /* the last wait was so short that the next one is begun awake */
 };
 
 /* From now on this process is killed when `parent`, its parent, ends, whichever of its threads has
