@@ -102,8 +102,8 @@ def all_of(path):
 
 
 def load(path, run=None, kind=None):
-    """The records of one run in a file: of `run`, or of the last one (that measured `kind`, when that is given: bench/run.py
-    and bench/terminal.py write to one file)."""
+    """The records of one run in a file: of `run`, or of the last one (that measured `kind`, when that is given, for
+    bench/run.py and bench/terminal.py write to one file)."""
     records = all_of(path)
     runs = [r["run"] for r in records if kind in (None, r["kind"])]
     if not runs:

@@ -3,8 +3,8 @@
 
     .venv/bin/python tools/readme_table.py [--check] [--results FILE.jsonl] [--print]
 
-The figures are those of the newest runs in bench/results (or of FILE's last): of bench/run.py, and of bench/terminal.py. With --check nothing is written, and
-the exit status is 1 when the README shows something else.
+The figures are those of the newest runs of bench/run.py and bench/terminal.py in bench/results (or of FILE's last).
+With --check nothing is written, and the exit status is 1 when the README shows something else.
 """
 
 import argparse

@@ -16,7 +16,7 @@ def cpu_count() -> int:
 
 
 def quota(proc: Path = Path("/proc/self")) -> int:
-    """How many processors the control groups leave to the process that `proc` is about; very many if they do not say."""
+    """How many processors the control groups leave to the process of `proc`; very many if they do not say."""
     best = math.inf
     try:
         lines = (proc / "cgroup").read_text().splitlines()
