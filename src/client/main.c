@@ -96,7 +96,11 @@ static void ask_for_zygote(struct client *c) {
 static _Noreturn void follow(struct client *c) {
     struct wf_run *run = &c->run;
     bool dead = false;
-    wf_run_spin(run); /* the end of a short program */
+    for (long long until = run->spins ? wf_now_us() + WF_SPIN_US : 0;
+         run->spins && !run->ended && run->replies.fd < 0 && wf_now_us() < until;) {
+        wf_signals_forward(c->signals, run);
+        syscall(SYS_sched_yield);
+    }
     while (!wf_run_check(run, dead) && run->keeper < 0) {
         struct pollfd items[3] = { { .fd = run->replies.fd, .events = POLLIN },
                                    { .fd = run->pidfd, .events = POLLIN },
@@ -121,7 +125,7 @@ static void explain_warm(const struct client *c) {
 
 /* Returns 1 with `err` filled when the run must be cold. */
 static int run_warm(struct client *c, struct wf_err *err) {
-    struct wf_overrides own = { .blocked = c->blocked, .cwd = -1, .umask = -1, .stops = true };
+    struct wf_overrides own = { .blocked = c->blocked, .cwd = -1, .umask = -1, .notices = true };
     if (wf_context_key(&c->ctx, err) < 0)
         return 1;
     if (wf_run_start(&c->ctx, &own, c->rundir, &c->collected, &c->run, &c->want, err) != 0) {

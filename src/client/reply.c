@@ -8,31 +8,34 @@
 
 void wf_replies_init(struct wf_replies *in, int fd) {
     in->fd = fd;
-    in->passed = -1;
+    for (int i = 0; i < WF_STARTED_FDS; i++)
+        in->passed[i] = -1;
     in->lost = false;
     in->size = in->used = 0;
 }
 
 void wf_replies_done(struct wf_replies *in) {
     wf_close(&in->fd);
-    wf_close(&in->passed);
+    for (int i = 0; i < WF_STARTED_FDS; i++)
+        wf_close(&in->passed[i]);
 }
 
-/* Only the first descriptor can be of use; any other is closed. One that did not fit into our table
- * is not an error: the message that it belongs to may say that the program runs, and that must not
- * be lost. */
+/* More than a message of a worker's has are closed. Those that did not fit into our table are not
+ * an error: the message that they belong to may say that the program runs, and that must not be
+ * lost. */
 static void take_descriptors(struct wf_replies *in, struct msghdr *msg) {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
             continue;
         size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
         for (size_t i = 0; i < count; i++) {
-            int fd;
+            int fd, at = 0;
             memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-            if (in->passed < 0)
-                in->passed = fd;
-            else
-                wf_close(&fd);
+            while (at < WF_STARTED_FDS && in->passed[at] >= 0)
+                at++;
+            if (at < WF_STARTED_FDS)
+                in->passed[at] = wf_steal_fd(&fd);
+            wf_close(&fd);
         }
     }
 }

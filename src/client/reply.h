@@ -6,9 +6,10 @@
 #include "wire/wire.h"
 
 struct wf_replies {
-    int fd;     /* the connection, owned; -1 after its end */
-    int passed; /* a descriptor that came and was not taken yet, owned; -1: none */
-    bool lost;  /* one came, but there was no free number for it */
+    int fd; /* the connection, owned; -1 after its end */
+    /* descriptors that came and were not taken yet, owned; -1: none */
+    int passed[WF_STARTED_FDS];
+    bool lost; /* some came, but there was no free number for them */
     uint32_t size,
         used; /* bytes in `data`, and how many of them belong to the message handed out last */
     uint8_t

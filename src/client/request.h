@@ -29,7 +29,7 @@ struct wf_overrides {
     unsigned nfds;
     int cwd;       /* descriptor of the working directory, stays the caller's; -1: this process's */
     int64_t umask; /* -1: ask umask(2), which a program with threads must not do */
-    bool stops;    /* this process wants signals when the program stops (WF_F_STOPS) */
+    bool notices;  /* this process is told by signals (WF_F_NOTICES) */
 };
 
 /* Measures the calling process, all but the bounds. `ctx` must have its key, and outlive `ret`. 1:

@@ -5,13 +5,12 @@
 #include "client/ask.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#define SPIN_US 200 /* longer than a worker takes to start, or a short program to end */
 
 /* What became of one attempt at one route. */
 enum attempt {
@@ -46,17 +45,23 @@ static enum attempt from_answer(struct wf_run *run, const struct wf_header *head
         return ATTEMPT_BROKEN;
     }
     /* No worker of ours says that it starts in another way than this. */
+    int *passed = run->replies.passed;
     const char *wrong = wf_decode_started(payload, header->size, &run->started);
-    if (wrong == NULL && (header->nfds != 1 || (run->replies.passed < 0 && !run->replies.lost)))
-        wrong = "no pidfd";
+    if (wrong == NULL &&
+        (header->nfds != WF_STARTED_FDS || (passed[WF_STARTED_FDS - 1] < 0 && !run->replies.lost)))
+        wrong = "no descriptors";
     if (wrong != NULL) {
         wf_err_msg(err, "the worker's answer: %s", wrong);
         return ATTEMPT_BROKEN;
     }
     /* From here on the program is running, and is never started a second time. */
-    run->pidfd = wf_steal_fd(&run->replies.passed);
-    if (run->pidfd >= 0 && run->pidfd < 3)
-        run->pidfd = wf_move_fd(run->pidfd, 3);
+    int *const owned[] = { [WF_STARTED_TIE] = &run->tie,
+                           [WF_STARTED_PIDFD] = &run->pidfd,
+                           [WF_STARTED_UNTIE] = &run->untie };
+    for (int i = 0; i < WF_STARTED_FDS; i++) {
+        int fd = wf_steal_fd(&passed[i]);
+        *owned[i] = fd >= 0 && fd < 3 ? wf_move_fd(fd, 3) : fd;
+    }
     return ATTEMPT_STARTED;
 }
 
@@ -69,8 +74,8 @@ static bool many_cpus(const struct wf_request *r) {
     return count > 1;
 }
 
-bool wf_run_spin(const struct wf_run *run) {
-    long long until = run->spins ? wf_now_us() + SPIN_US : 0;
+static bool spin(const struct wf_run *run) {
+    long long until = run->spins ? wf_now_us() + WF_SPIN_US : 0;
     char byte;
     while (run->spins && wf_now_us() < until) {
         if (syscall(SYS_recvfrom, run->replies.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL) >=
@@ -90,7 +95,7 @@ static enum attempt await_answer(struct wf_run *run, const struct wf_request *r,
     run->spins = many_cpus(r);
     for (;;) {
         struct pollfd item = { .fd = run->replies.fd, .events = POLLIN };
-        int count = wf_run_spin(run) ? 1 : poll(&item, 1, left);
+        int count = spin(run) ? 1 : poll(&item, 1, left);
         if (count == 0 || (count < 0 && errno != EINTR)) {
             wf_err_msg(err, "no answer from the worker in %d ms", WF_STARTED_TIMEOUT_MS);
             return ATTEMPT_BROKEN;
@@ -117,12 +122,26 @@ struct search {
     bool collected;
 };
 
+/* A worker whose tie finds no room here is killed for that. For warmpy the worker knows, from its
+ * limits; what else this process has open, only the kernel does. */
+static int check_room(int fd, struct wf_err *err) {
+    int spare[WF_STARTED_FDS], got = 0;
+    while (got < WF_STARTED_FDS && (spare[got] = fcntl(fd, F_DUPFD_CLOEXEC, 0)) >= 0)
+        got++;
+    int result = got == WF_STARTED_FDS ? 0 : wf_err_sys(err, "fcntl", "F_DUPFD_CLOEXEC");
+    while (got > 0)
+        wf_close(&spare[--got]);
+    return result;
+}
+
 /* All that a run needs and its route does not, done while the worker wakes up. That the directory
  * is ours alone is verified here too: nothing has been sent yet. */
 static int get_ready(struct search *s, int connection, struct wf_err *err) {
     int dir;
     if (s->collected)
         return 0;
+    if (!s->over->notices && check_room(connection, err) < 0)
+        return -1;
     if (wf_rundir_open(s->run->rundir, false, &dir, err) < 0)
         return -1;
     wf_close(&dir);
@@ -142,7 +161,7 @@ static enum attempt try_route(struct search *s, bool with_preload, struct wf_err
     if (fd < 3) /* stdio was closed; those numbers must stay so */
         fd = wf_move_fd(fd, 3);
     wf_replies_init(&run->replies, fd);
-    run->pidfd = -1;
+    run->pidfd = run->tie = run->untie = -1;
     enum attempt result = ATTEMPT_BROKEN;
     /* A worker that refuses early closes before it has read everything; its reason is there to be
      * read all the same. */
@@ -197,6 +216,8 @@ int wf_run_start(const struct wf_context *ctx, const struct wf_overrides *over, 
             break;
         with_preload = false;
     }
+    if (result == ATTEMPT_STARTED && over->notices)
+        wf_close(&ret->replies.fd); /* as the worker has done */
     if (*ret_want != WF_WANT_NOTHING && !s.collected) {
         struct wf_err why;
         if (wf_request_collect(ctx, over, -1, c, &why) != 0) {
@@ -207,19 +228,55 @@ int wf_run_start(const struct wf_context *ctx, const struct wf_overrides *over, 
     return result == ATTEMPT_STARTED ? 0 : 1;
 }
 
+static void set_end(struct wf_run *run, const struct wf_exited *end) {
+    run->end = *end;
+    run->ended = true;
+    if (run->untie >= 0) /* our end is no reason for the worker to be killed in the middle of its */
+        fcntl(run->untie, F_SETFL, 0);
+}
+
 static void read_connection(struct wf_run *run) {
+    struct wf_exited end;
     struct wf_header header;
     const uint8_t *payload;
     int result;
     while (!run->ended && (result = wf_replies_next(&run->replies, &header, &payload, NULL)) > 0) {
-        if (header.type == WF_EXITED && wf_decode_exited(payload, header.size, &run->end) == NULL &&
-            run->end.kind != WF_END_UNKNOWN)
-            run->ended = true;
+        if (header.type == WF_EXITED && wf_decode_exited(payload, header.size, &end) == NULL &&
+            end.kind != WF_END_UNKNOWN)
+            set_end(run, &end);
         else if (header.type == WF_TERMINAL && run->keeper < 0)
-            run->keeper = wf_steal_fd(&run->replies.passed);
-        else if (header.type == WF_INPUT)
-            run->looked = true;
+            run->keeper = wf_steal_fd(&run->replies.passed[0]);
     }
+}
+
+/* The abstract socket that the worker listens on; it verifies who comes. */
+static void connect_again(struct wf_run *run, uint32_t name) {
+    static const char digits[] = "0123456789abcdef";
+    struct {
+        uint16_t family;
+        char path[6];
+    } address = { .family = AF_UNIX };
+    for (int i = 5; i > 0; i--, name >>= 4)
+        address.path[i] = digits[name & 15];
+    uint32_t pid;
+    int fd = (int)syscall(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || run->replies.fd >= 0 || syscall(SYS_connect, fd, &address, sizeof address) < 0 ||
+        wf_channel_check_peer(fd, &pid, NULL) < 0 || pid != run->started.pid)
+        wf_close(&fd);
+    if (fd >= 0)
+        wf_replies_init(&run->replies, fd);
+}
+
+void wf_run_noticed(struct wf_run *run, uint64_t notice) {
+    uint32_t what = (uint32_t)(notice >> 32) - (uint32_t)(WF_NOTICE(0, 0) >> 32);
+    uint32_t value = (uint32_t)notice;
+    struct wf_exited end = { .kind = value >> 8, .value = value & 0xff };
+    if (what == WF_NOTICE_EXITED && (end.kind == WF_END_EXIT || end.kind == WF_END_SIGNAL))
+        set_end(run, &end);
+    else if (what == WF_NOTICE_CONNECT)
+        connect_again(run, value);
+    else if (what == WF_NOTICE_INPUT)
+        run->looked = true;
 }
 
 void wf_run_find_pidfd(struct wf_run *run) {
@@ -228,7 +285,7 @@ void wf_run_find_pidfd(struct wf_run *run) {
 }
 
 bool wf_run_check(struct wf_run *run, bool dead) {
-    if (run->replies.fd >= 0)
+    if (!run->ended && run->replies.fd >= 0)
         read_connection(run);
     if (!run->ended && (dead || (run->replies.fd < 0 && run->pidfd < 0))) {
         wf_ask_end(run, &run->end);
@@ -252,5 +309,7 @@ int wf_run_signal(const struct wf_run *run, int sig, void *info, struct wf_err *
 void wf_run_done(struct wf_run *run) {
     wf_replies_done(&run->replies);
     wf_close(&run->pidfd);
+    wf_close(&run->tie);
+    wf_close(&run->untie);
     wf_close(&run->keeper);
 }

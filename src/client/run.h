@@ -7,9 +7,15 @@
 #include "client/request.h"
 
 #define WF_STARTED_TIMEOUT_MS 10000
+/* For so long a word of the worker's is waited for without going to sleep: longer than a worker
+ * takes to start, or a short program to end. Being woken up costs a virtual CPU 30 to 50 us, which
+ * a short program would feel twice. */
+#define WF_SPIN_US 200
 
 struct wf_run {
-    struct wf_replies replies; /* owns the connection: while it is open the program lives */
+    struct wf_replies replies; /* owns the connection */
+    int tie;                   /* owned: while it is open the program lives */
+    int untie;                 /* owned: undoes that, see WF_STARTED_UNTIE */
     int pidfd;                 /* owned; -1 when we were out of descriptors */
     struct wf_started started;
     uint8_t key[WF_KEY_SIZE]; /* the route it took */
@@ -38,14 +44,12 @@ int wf_run_start(const struct wf_context *ctx, const struct wf_overrides *over, 
 /* Opens the pidfd if it was lost because this process had no free descriptor at that moment. */
 void wf_run_find_pidfd(struct wf_run *run);
 
-/* Waits for the worker's next word for a few hundred us without going to sleep; whether there is
- * one. Being woken up costs a virtual CPU 30 to 50 us, which a short program would feel twice. */
-bool wf_run_spin(const struct wf_run *run);
+/* A notice of the worker's (WF_NOTICE_SIGNAL). */
+void wf_run_noticed(struct wf_run *run, uint64_t notice);
 
 /* Takes note of what the connection and the pidfd have to say, without waiting; call it when either
- * is readable
- * (`dead`: the pidfd was). Returns whether the run has ended. When the worker died without a word,
- * asking how it ended may take a few seconds at worst (ask.h). */
+ * is readable (`dead`: the pidfd was). Returns whether the run has ended. When the worker died
+ * without a word, asking how it ended may take a few seconds at worst (ask.h). */
 bool wf_run_check(struct wf_run *run, bool dead);
 
 /* Sends a signal to the program; `info` is a kernel siginfo or NULL. */

@@ -92,7 +92,12 @@ void wf_signals_stop_here(int sig) {
     set_mask(SIG_BLOCK, BIT(sig), NULL);
 }
 
-int wf_signals_notice(const struct signalfd_siginfo *got) {
+int wf_signals_notice(struct wf_run *run, const struct signalfd_siginfo *got) {
+    if (got->ssi_signo == WF_NOTICE_SIGNAL && got->ssi_code == SI_QUEUE &&
+        got->ssi_pid == run->started.pid && got->ssi_ptr >> 40 == WF_NOTICE(0, 0) >> 40) {
+        wf_run_noticed(run, got->ssi_ptr);
+        return 0;
+    }
     unsigned by = (unsigned)got->ssi_int - WF_STOP_NOTICE;
     bool notice = got->ssi_code == SI_QUEUE && by <= 64 &&
                   (got->ssi_signo == SIGCHLD || got->ssi_signo == SIGCONT);
@@ -114,9 +119,8 @@ static void stop_both(const struct wf_run *run, int sig) {
 }
 
 /* `ret_stopped` is set when the program may have stopped, and by which signal. */
-static void forward(const struct wf_run *run, const struct signalfd_siginfo *got,
-                    int *ret_stopped) {
-    int sig = (int)got->ssi_signo, stopped_by = wf_signals_notice(got);
+static void forward(struct wf_run *run, const struct signalfd_siginfo *got, int *ret_stopped) {
+    int sig = (int)got->ssi_signo, stopped_by = wf_signals_notice(run, got);
     if (stopped_by > 0)
         *ret_stopped = stopped_by;
     else if (sig == SIGCHLD && *ret_stopped == 0)
@@ -147,7 +151,7 @@ void wf_signals_pass(const struct wf_run *run, const struct signalfd_siginfo *go
     wf_run_signal(run, sig, NULL, NULL);
 }
 
-void wf_signals_forward(int fd, const struct wf_run *run) {
+void wf_signals_forward(int fd, struct wf_run *run) {
     struct signalfd_siginfo got[4];
     ssize_t size;
     int stopped = 0;

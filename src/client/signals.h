@@ -16,15 +16,16 @@ int wf_signals_open(int *ret_fd, struct wf_err *err);
 /* Hands everything that waits in `fd` on to the program, with the value of sigqueue(). SIGTSTP,
  * SIGTTIN and SIGTTOU stop the program and this process as well, if the program has no handler of
  * its own; it returns after SIGCONT. */
-void wf_signals_forward(int fd, const struct wf_run *run);
+void wf_signals_forward(int fd, struct wf_run *run);
 
 /* The parts of it, for a program that has a terminal of its own (terminal.h): */
 
 struct signalfd_siginfo;
 /* Hands one signal on to the program. */
 void wf_signals_pass(const struct wf_run *run, const struct signalfd_siginfo *got);
-/* WF_STOP_NOTICE: the signal that stopped the program, 0: it goes on; -1: it is none. */
-int wf_signals_notice(const struct signalfd_siginfo *got);
+/* WF_STOP_NOTICE: the signal that stopped the program; 0: it goes on, or a notice of the worker's,
+ * which `run` knows now; -1: it is none. */
+int wf_signals_notice(struct wf_run *run, const struct signalfd_siginfo *got);
 /* Whether the signal would stop or end the program: it neither catches, ignores nor blocks it. */
 bool wf_signals_would_act(const struct wf_run *run, int sig);
 /* The program is stopped now. */

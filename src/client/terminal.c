@@ -211,7 +211,7 @@ static void kill_program(const struct wf_terminal *t, int sig) {
 
 /* Returns the signal that the program was stopped by, or 0. */
 static int take_signal(struct wf_terminal *t, const struct signalfd_siginfo *got) {
-    int sig = (int)got->ssi_signo, stopped = wf_signals_notice(got);
+    int sig = (int)got->ssi_signo, stopped = wf_signals_notice(t->run, got);
     if (stopped >= 0)
         return stopped;
     bool ours = got->ssi_code == SI_USER && (int)got->ssi_pid == getpid();
@@ -307,8 +307,7 @@ static void leave_behind(struct wf_terminal *t) {
         return;
     wf_close(&t->signals);
     wf_close(&t->keeper);
-    wf_close(&t->run->pidfd);
-    wf_close(&t->run->replies.fd);
+    wf_run_done(t->run);
     wf_signals_restore(BIT(SIGTTOU) | BIT(SIGTTIN) | BIT(SIGTSTP));
     t->foreground = false;
     for (;;) {

@@ -117,7 +117,7 @@ const char *wf_decode_header(const uint8_t data[WF_HEADER_SIZE], struct wf_heade
     if (h.type < WF_RUN || h.type > WF_TYPE_LAST)
         return "unknown message type";
     if (h.flags &
-        ~(WF_F_MEMFD | WF_F_WAIT | WF_F_STOPS | WF_F_TERMINAL | WF_F_TERMINAL_NOW | WF_F_LEADS))
+        ~(WF_F_MEMFD | WF_F_WAIT | WF_F_NOTICES | WF_F_TERMINAL | WF_F_TERMINAL_NOW | WF_F_LEADS))
         return "unknown flags";
     if (h.size > (memfd ? WF_MAX_PAYLOAD : WF_INLINE_MAX))
         return "payload is too large";

@@ -11,6 +11,7 @@ int wf_request_nfds(enum wf_type type, const struct wf_request *r) {
         return (int)((r->stdio & 1) + (r->stdio >> 1 & 1) + (r->stdio >> 2 & 1) + 1 +
                      r->fdnums.size / 4);
     case WF_STARTED:
+        return WF_STARTED_FDS;
     case WF_SPAWN:
     case WF_TERMINAL:
         return 1;
@@ -30,7 +31,6 @@ int wf_request_nfds(enum wf_type type, const struct wf_request *r) {
     case WF_STATS:
     case WF_GONE:
     case WF_BOUNDS:
-    case WF_INPUT:
         return 0;
     }
     return -1;

@@ -18,7 +18,7 @@
 #include <sys/uio.h>
 
 #define WF_MAGIC 0x4b464d57u /* "WMFK" */
-#define WF_PROTOCOL 2
+#define WF_PROTOCOL 3
 #define WF_HEADER_SIZE 16
 #define WF_KEY_SIZE 16
 #define WF_MAX_FDS 250             /* kernel: SCM_MAX_FD is 253 */
@@ -34,10 +34,10 @@ enum wf_type {
     WF_RUN = 1, /* client → worker: struct wf_request, unbounded; WF_BOUNDS follows */
     /* client → daemon: struct wf_request; nobody waits (WF_F_WAIT: for WF_REPLY) */
     WF_WARM = 2,
-    WF_STARTED = 3, /* worker → client: struct wf_started, 1 fd (pidfd of the worker); and candidate
-                     * → daemon without a fd: the process that imports */
+    WF_STARTED = 3,    /* worker → client: struct wf_started, WF_STARTED_FDS; and candidate → daemon
+                        * without a fd: the process that imports */
     WF_UNSUITABLE = 4, /* worker → client: struct wf_text (code = enum wf_reason) */
-    WF_EXITED = 5,     /* worker → client: struct wf_exited */
+    WF_EXITED = 5,     /* worker → client, without WF_F_NOTICES: struct wf_exited */
     WF_STATUS = 6,     /* warmctl → daemon: struct wf_text (code 1: JSON); answered by WF_REPLY */
     /* warmctl → daemon: struct wf_text (name of a zygote, "" for the daemon and all) */
     WF_STOP = 7,
@@ -59,20 +59,25 @@ enum wf_type {
     /* zygote → daemon: struct wf_text (reason); it has stopped serving by itself (stale, idle) */
     WF_GONE = 18,
     WF_BOUNDS = 19, /* client → worker, right after WF_RUN: the bounds of struct wf_request */
-    /* worker → client: empty, 1 fd (socket of its session's keeper): the program has a
-     * pseudo-terminal now, in place of the caller's terminal */
+    /* worker → client, on a connection of its own (WF_NOTICE_CONNECT): empty, 1 fd (socket of its
+     * session's keeper): the program has a pseudo-terminal now, in place of the caller's terminal
+     */
     WF_TERMINAL = 20,
-    /* worker → client: empty; the program looks for input without waiting for it */
-    WF_INPUT = 21,
+    /* 21 was WF_INPUT, now WF_NOTICE_INPUT */
 };
-#define WF_TYPE_LAST WF_INPUT
+#define WF_TYPE_LAST WF_TERMINAL
 
-/* WF_F_STOPS (WF_RUN): the client wants to be told when the program stops or goes on without its
- * doing, see WF_STOP_NOTICE. */
+/* The descriptors of WF_STARTED, in this order. While the first is open anywhere the program lives:
+ * the kernel kills it when the last one closes. The third undoes that (F_SETFL 0), once the program
+ * has ended. */
+enum { WF_STARTED_TIE, WF_STARTED_PIDFD, WF_STARTED_UNTIE, WF_STARTED_FDS };
+
+/* WF_F_NOTICES (WF_RUN): the client is told by signals (WF_NOTICE_SIGNAL, WF_STOP_NOTICE), so that
+ * the worker need not keep a connection, which its program would find open. */
 enum wf_flags {
     WF_F_MEMFD = 1,
     WF_F_WAIT = 2,
-    WF_F_STOPS = 4,
+    WF_F_NOTICES = 4,
     /* WF_RUN: descriptor 0, 1, 2 is the caller's controlling terminal */
     WF_F_TERMINAL_0 = 8,
     WF_F_TERMINAL_1 = 16,
@@ -91,6 +96,18 @@ enum wf_flags {
  * added; and a client that is stopped itself, when its program was continued, by a queued SIGCONT
  * with this value. */
 #define WF_STOP_NOTICE 0x57465300u
+
+/* What a worker tells: this signal, queued (a real-time signal: none is lost behind another), with
+ * a 64-bit value whose upper half says what and whose lower half depends on that. */
+#define WF_NOTICE_SIGNAL 64
+#define WF_NOTICE(what, value) ((uint64_t)(0x57464e00u + (what)) << 32 | (value))
+enum wf_notice {
+    WF_NOTICE_EXITED = 1, /* kind << 8 | value of struct wf_exited */
+    /* somebody listens on an abstract socket whose name is NUL and the value in 5 hexadecimal
+     * digits: connect to it, for WF_TERMINAL */
+    WF_NOTICE_CONNECT,
+    WF_NOTICE_INPUT, /* the program looks for input without waiting for it */
+};
 
 struct wf_header {
     uint32_t magic;

@@ -10,7 +10,7 @@
  * 6 leftovers    what of the program inherited modules still hold (ending.c)
  * 7 files        what is still open and buffered is flushed; then C's streams
  * 8 descriptors  before the status: end of file on an inherited pipe must not wait for our exit
- * 9 status       then the client's end of file, then _exit */
+ * 9 status       then the client's end, then _exit */
 #include "zygote/zygote.h"
 #include "zygote/python.h"
 
@@ -19,13 +19,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#define LEAVE_US 1000 /* for the client's parent to have been woken */
 
 static Py_ssize_t size_of(PyObject *owner, const char *attr) {
     PyObject *value = PyObject_GetAttrString(owner, attr);
@@ -292,20 +288,8 @@ static void send_status(struct zy_job *job) {
     if (!wf_encode_exited(&out, &end))
         return;
     struct iovec iov = { out.data, out.size };
-    /* From now on the client's going away is no reason to die. */
-    fcntl(job->connection, F_SETFL, 0);
-    if (wf_channel_send(job->connection, WF_EXITED, 0, &iov, 1, NULL, 0, NULL) < 0)
-        return;
-    /* The client must not compete with the teardown of our address space; bounded, for it may be
-     * stopped. */
-    struct sched_param param = { 0 };
-    sched_setscheduler(0, SCHED_IDLE, &param);
-    struct pollfd p = { .fd = job->connection, .events = POLLIN };
-    poll(&p, 1, 1000);
-    /* It closed its end on its way out; its parent is woken a moment later, and to the scheduler a
-     * CPU with nothing but idle work is free. But the teardown is one long call, in which many
-     * kernels let nobody else run: the parent would wait for all of it. */
-    usleep(LEAVE_US);
+    if (wf_channel_send(job->connection, WF_EXITED, 0, &iov, 1, NULL, 0, NULL) == 0)
+        zy_tie_await_end(job->connection);
 }
 
 void zy_finish_look(void) {
@@ -353,12 +337,14 @@ _Noreturn void zy_finish(struct zy_job *job) {
     step_files(step_leftovers(garbage));
     if (failed && job->status_kind == WF_END_EXIT)
         job->status_value = 120;
-    bool tell = job->connection >= 0 && job->owner == getpid() &&
-                zy_is_connection(job, job->connection);
+    bool tell = job->owner == getpid();
+    bool connected = tell && job->connection >= 0 && zy_is_connection(job, job->connection);
     zy_terminal_leave();
-    close_all_but(tell ? job->connection : -1);
-    if (tell)
+    close_all_but(connected ? job->connection : -1);
+    if (connected)
         send_status(job);
+    else if (tell && job->notices)
+        zy_tie_tell_end(job);
     if (zy.learning)
         zy_pages_learn();
     if (job->status_kind == WF_END_SIGNAL) {

@@ -34,8 +34,9 @@ static unsigned play(struct wf_err *err) {
 int zy_rehearse(struct wf_err *err) {
     int kept[3], fds[4];
     sigset_t mask;
-    job =
-        (struct zy_job){ .request = zy.request, .connection = -1, .pidfd = -1, .rehearsal = true };
+    job = (struct zy_job){
+        .request = zy.request, .connection = -1, .given = { -1, -1, -1 }, .rehearsal = true
+    };
     job.request.stdio = 7;
     job.request.sig_ignored = 0;
     job.request.fdnums.size = 0;

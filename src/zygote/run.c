@@ -154,7 +154,6 @@ static void run_command(struct zy_job *job) {
     Py_DECREF(bytes);
     Py_DECREF(text);
     PyObject *result = NULL;
-    zy_tie_to_client(job);
     if (code != NULL && zp.audit("exec", "O", code) == 0)
         result = PyEval_EvalCode(code, zp.main_dict, zp.main_dict);
     Py_XDECREF(code);
@@ -260,8 +259,6 @@ static void run_stdin(struct zy_job *job) {
 }
 
 void zy_run(struct zy_job *job) {
-    if (job->request.mode != WF_MODE_COMMAND) /* which compiles first */
-        zy_tie_to_client(job);
     switch (job->request.mode) {
     case WF_MODE_COMMAND:
         run_command(job);

@@ -65,8 +65,9 @@ static int step_descriptors(struct zy_job *job, struct wf_err *err) {
                 return wf_err_sys(err, "fcntl", "F_DUPFD_CLOEXEC of a received descriptor");
         if (job->connection >= 0 && job->connection <= highest)
             job->connection = wf_move_fd(job->connection, highest + 1);
-        if (job->pidfd >= 0 && job->pidfd <= highest)
-            job->pidfd = wf_move_fd(job->pidfd, highest + 1);
+        for (int i = 0; i < WF_STARTED_FDS; i++)
+            if (job->given[i] >= 0 && job->given[i] <= highest)
+                job->given[i] = wf_move_fd(job->given[i], highest + 1);
     }
     for (int i = 0; i < 3; i++) {
         if (!((r->stdio >> i) & 1))

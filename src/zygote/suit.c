@@ -16,6 +16,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#define SIGNALS_WANTED 16 /* to be queued at once */
+
+/* Whether the client can receive what comes with WF_STARTED (beside what it has sent it has the
+ * connection open), and the notices that follow. */
+static bool has_room(const struct wf_request *r) {
+    unsigned open = (unsigned)wf_request_nfds(WF_RUN, r) + 1;
+    return r->limit[RLIMIT_NOFILE].soft >= open + WF_STARTED_FDS &&
+           r->limit[RLIMIT_SIGPENDING].soft >= SIGNALS_WANTED;
+}
+
 /* Only what cannot be reached from here: soft limits and lower hard limits can. */
 static unsigned suits_limits(const struct wf_request *r, struct wf_err *err) {
     for (unsigned i = 0; i < WF_LIMITS; i++) {
@@ -27,6 +37,10 @@ static unsigned suits_limits(const struct wf_request *r, struct wf_err *err) {
     /* What is preloaded takes room that the program would have had under such a limit. */
     if (r->limit[RLIMIT_AS].soft != UINT64_MAX || r->limit[RLIMIT_DATA].soft != UINT64_MAX) {
         wf_err_msg(err, "the address space is limited");
+        return WF_WHY_LIMITS;
+    }
+    if (!has_room(r)) {
+        wf_err_msg(err, "too few descriptors, or signals that may be queued");
         return WF_WHY_LIMITS;
     }
     if (r->nice < zy.nice && zy.place.uid[1] != 0) {

@@ -261,21 +261,18 @@ static void await_keeper(struct making *m) {
     }
 }
 
-static bool connection_is_whole(void) {
-    return terminal.job->connection >= 0 &&
-           zy_is_connection(terminal.job, terminal.job->connection);
-}
-
 static bool attach(int real) {
     struct making m = {
         .real = -1, .master = -1, .slave = -1, .socket = { -1, -1 }, .ready = { -1, -1 }
     };
     bool done = false;
     m.real = fcntl(real, F_DUPFD_CLOEXEC, HIGH_FD);
-    if (m.real >= 0 && connection_is_whole() && make_pty(&m) &&
-        control(m.slave, WF_TTY_CONTROLLING, NULL) == 0) {
-        done = start_keeper(&m) && wf_channel_send(terminal.job->connection, WF_TERMINAL, 0, NULL,
-                                                   0, &m.socket[0], 1, NULL) == 0;
+    int listener = m.real < 0 ? -1 : zy_tie_call(terminal.job), connection = -1;
+    if (listener >= 0 && make_pty(&m) && control(m.slave, WF_TTY_CONTROLLING, NULL) == 0) {
+        if (start_keeper(&m))
+            connection = zy_tie_answered(terminal.job, &listener);
+        done = connection >= 0 &&
+               wf_channel_send(connection, WF_TERMINAL, 0, NULL, 0, &m.socket[0], 1, NULL) == 0;
         if (done) {
             await_keeper(&m);
             replace_all(&m);
@@ -285,6 +282,8 @@ static bool attach(int real) {
             undo_controlling();
         }
     }
+    wf_close(&listener);
+    wf_close(&connection);
     making_done(&m);
     return done;
 }
@@ -353,10 +352,11 @@ static void tell_look(void) {
     bool first;
     int code = errno;
     pthread_mutex_lock(&lock);
-    first = !terminal.looked && terminal.job->owner == getpid() && connection_is_whole();
-    if (first)
-        terminal.looked = wf_channel_send(terminal.job->connection, WF_INPUT, 0, NULL, 0, NULL, 0,
-                                          NULL) == 0;
+    first = !terminal.looked && terminal.job->owner == getpid();
+    if (first) {
+        zy_tie_tell_input(terminal.job);
+        terminal.looked = true;
+    }
     pthread_mutex_unlock(&lock);
     errno = code;
 }
@@ -453,7 +453,7 @@ void zy_terminal_prepare(void) {
 void zy_terminal_arm(struct zy_job *job, unsigned flags) {
     char link[32];
     int fd = flags & WF_F_TERMINAL_0 ? 0 : flags & WF_F_TERMINAL_1 ? 1 : 2;
-    if (terminal.hooks == NULL || !(flags & WF_F_STOPS))
+    if (terminal.hooks == NULL || !job->notices)
         return;
     terminal.job = job;
     terminal.flags = flags;

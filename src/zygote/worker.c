@@ -13,19 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#ifndef SIOCOUTQ
-#define SIOCOUTQ 0x5411 /* <linux/sockios.h>: bytes sent that the peer has not read */
-#endif
-
 #define POINTERS 1024   /* argv and envp that need no allocation */
-#define TIE_US 5000000  /* a client that is stopped reads nothing for long */
 #define RECEIVE_MS 5000 /* a client sends its request at once or not at all */
 
 static uint8_t
@@ -37,8 +31,7 @@ static struct wf_message message, bounds;
 static struct zy_job job;
 static int child_hook_connection = -1; /* what a child of the program must close, -1: nothing */
 
-/* A child must not hold the connection: its client's death is none of the child's business, nor is
- * the status. */
+/* A child must not hold the connection, if there is one: the status is none of its business. */
 static void close_in_child(void) {
     int fd = child_hook_connection;
     child_hook_connection = -1;
@@ -95,6 +88,24 @@ static void say_unsuitable(int fd, unsigned why, const struct wf_err *err) {
     atomic_fetch_add(&zy.shared->refused, 1);
 }
 
+/* The program finds nothing of ours open. A client that cannot be told by signals is told over the
+ * connection, which stays then. */
+static void let_go(struct zy_job *j) {
+    bool together = !j->notices || j->connection == ZY_FD_CONNECTION;
+    for (int i = 0; i < WF_STARTED_FDS; i++)
+        together = together && j->given[i] == ZY_FD_GIVEN + i;
+    if (together)
+        syscall(SYS_close_range, ZY_FD_GIVEN, j->notices ? ZY_FD_CONNECTION : ZY_FD_CONNECTION - 1,
+                0);
+    for (int i = 0; i < WF_STARTED_FDS && !together; i++)
+        close(j->given[i]);
+    if (!together && j->notices)
+        close(j->connection);
+    if (j->notices)
+        j->connection = -1;
+    child_hook_connection = j->connection;
+}
+
 /* From here on nothing is ever retried. */
 static void say_started(struct zy_job *j) {
     uint8_t small[32];
@@ -103,29 +114,9 @@ static void say_started(struct zy_job *j) {
     struct wf_started m = { (uint32_t)j->owner, zy.cookie };
     wf_encode_started(&out, &m);
     struct iovec iov = { out.data, out.size };
-    if (wf_channel_send(j->connection, WF_STARTED, 0, &iov, 1, &j->pidfd, 1, NULL) < 0)
+    if (wf_channel_send(j->connection, WF_STARTED, 0, &iov, 1, j->given, WF_STARTED_FDS, NULL) < 0)
         _exit(1); /* nobody wants this program */
-    wf_close(&j->pidfd);
-    child_hook_connection = j->connection;
-}
-
-/* The kernel kills us when the client's end of the connection closes. The client never writes after
- * its request, so the only event to come is its death; but the event of the request itself may
- * still be on its way: the sender signals it after the data can be read, and may be held up in
- * between. It is over when the client has read WF_STARTED, for then its sendmsg has returned.
- * Meanwhile the program was being compiled, so that there is rarely anything to wait for. */
-void zy_tie_to_client(struct zy_job *j) {
-    int unread = 0;
-    char byte;
-    if (j->rehearsal || j->connection < 0)
-        return;
-    for (long long until = wf_now_us() + TIE_US;
-         ioctl(j->connection, SIOCOUTQ, &unread) == 0 && unread > 0 && wf_now_us() < until;)
-        sched_yield();
-    if (fcntl(j->connection, F_SETOWN, j->owner) < 0 ||
-        fcntl(j->connection, F_SETSIG, SIGKILL) < 0 || fcntl(j->connection, F_SETFL, O_ASYNC) < 0 ||
-        recv(j->connection, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
-        _exit(1); /* it went before that was on */
+    let_go(j);
 }
 
 /* Whether `fd` is still the connection: the program may have closed it and opened something of its
@@ -173,7 +164,9 @@ static void close_zygote_fds(void) {
 /* One attempt to serve the connection. Returns when it was refused with nothing touched. */
 static void serve(int connection) {
     struct wf_err err = { 0 };
-    job = (struct zy_job){ .connection = connection, .pidfd = zy.own_pidfd, .owner = zy.own_pid };
+    job = (struct zy_job){ .connection = connection, .owner = zy.own_pid };
+    for (int i = 0; i < WF_STARTED_FDS; i++)
+        job.given[i] = ZY_FD_GIVEN + i;
     if (wf_channel_check_peer(connection, &job.client_pid, &err) < 0 ||
         wf_channel_receive(connection, &message, storage, sizeof storage, RECEIVE_MS, &err) <= 0)
         return;
@@ -188,6 +181,9 @@ static void serve(int connection) {
     if (wrong != NULL) {
         wf_err_msg(&err, "bad request: %s", wrong);
         why = WF_WHY_SETUP;
+    } else if (!zy.tied) {
+        wf_err_msg(&err, "too many programs of this user run at once");
+        why = WF_WHY_LIMITS;
     } else {
         why = zy_suits(&job, &err);
     }
@@ -197,7 +193,8 @@ static void serve(int connection) {
         return;
     }
     memcpy(zy.shared->kinds, job.kinds, sizeof job.kinds);
-    if (message.header.flags & WF_F_STOPS)
+    job.notices = (message.header.flags & WF_F_NOTICES) != 0;
+    if (job.notices)
         atomic_store(&zy.shared->client[zy.slot], job.client_pid);
     prctl(PR_SET_PDEATHSIG,
           0); /* from here on the program's life is its client's, not the zygote's */
@@ -290,7 +287,7 @@ static void become_standby(unsigned slot) {
     zy.cookie = zy_own_start_time();
     atomic_store(&zy.shared->cookie[slot], zy.cookie);
     atomic_store(&zy.shared->client[slot], 0);
-    zy.own_pidfd = wf_move_fd((int)syscall(SYS_pidfd_open, zy.own_pid, 0), ZY_FD_BASE);
+    zy_tie_prepare(!zy.learning);
     pthread_atfork(NULL, NULL, close_in_child);
     zy_terminal_prepare();
     zy_foresee_standby();
@@ -306,7 +303,7 @@ _Noreturn void zy_worker_main(unsigned slot) {
     struct zy_stdkind kinds[3];
     memcpy(kinds, zy.shared->kinds, sizeof kinds);
     zy_heap_freeze_again();
-    if (zy.own_pidfd < 0 || zp_main_reset() < 0 || zy_stdio_prepare(kinds) < 0)
+    if (zp_main_reset() < 0 || zy_stdio_prepare(kinds) < 0)
         _exit(3);
     reseed();
     if (zy.learning) {
@@ -329,9 +326,11 @@ _Noreturn void zy_worker_main(unsigned slot) {
             _exit(5);
         if (!take(slot))
             _exit(0);
-        connection = wf_move_fd(connection, ZY_FD_BASE);
-        serve(connection);
-        close(connection); /* refused, with nothing touched: as good as new */
+        if (dup3(connection, ZY_FD_CONNECTION, O_CLOEXEC) < 0)
+            _exit(5);
+        close(connection);
+        serve(ZY_FD_CONNECTION);
+        close(ZY_FD_CONNECTION); /* refused, with nothing touched: as good as new */
         atomic_store(&zy.shared->state[slot], ZY_WAITING);
         atomic_fetch_add(&zy.shared->waiting, 1);
     }

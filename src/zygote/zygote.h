@@ -19,11 +19,13 @@
 #define ZY_SLOTS 4096 /* workers alive at once */
 #define ZY_STANDBY 2  /* two serve gaps of 5 ms */
 #define ZY_INNOCENT 256
-#define ZY_PAGES 2048      /* remembered of those that a program's end writes to */
-#define ZY_ENDED 4096      /* wait statuses kept */
-#define ZY_FD_BASE 700     /* our own descriptors live up here, away from the program's */
-#define ZY_FD_GATHER 760   /* six in a row, in a standby */
-#define ZY_REFILL_US 20000 /* a run that lasts longer is replaced before it ends */
+#define ZY_PAGES 2048        /* remembered of those that a program's end writes to */
+#define ZY_ENDED 4096        /* wait statuses kept */
+#define ZY_FD_BASE 700       /* our own descriptors live up here, away from the program's */
+#define ZY_FD_GATHER 760     /* six in a row, in a standby */
+#define ZY_FD_GIVEN 770      /* three: WF_STARTED_*; */
+#define ZY_FD_CONNECTION 773 /* and behind them the connection: one call closes all four */
+#define ZY_REFILL_US 20000   /* a run that lasts longer is replaced before it ends */
 
 /* What kind of file a standard stream is: decides how its Python objects are built. */
 struct zy_stdkind {
@@ -104,7 +106,7 @@ struct zygote {
     unsigned failed_why;        /* code for WF_FAILED */
 
     pid_t own_pid; /* in a worker: */
-    int own_pidfd;
+    bool tied;     /* what ties it to its client could be made (tie.c) */
     uint64_t cookie;
     unsigned slot;
     bool environ_rehearsed; /* os.environ holds what `request` has */
@@ -151,16 +153,16 @@ unsigned zy_count(enum zy_state state);
 /* worker.c: never returns. */
 _Noreturn void zy_worker_main(unsigned slot);
 struct zy_job;
-/* From now on the client's death is ours. */
-void zy_tie_to_client(struct zy_job *job);
 bool zy_is_connection(const struct zy_job *job, int fd);
 
 struct zy_job {
     struct wf_request request;
-    const char *const *argv; /* argc + 1 pointers into request.strings */
-    char **envp;             /* envc + zy_changes_room() + 1 pointers */
-    const char *text;        /* argv[target] + target_offset, or NULL */
-    int connection, pidfd;   /* -1 in rehearsal */
+    const char *const *argv;   /* argc + 1 pointers into request.strings */
+    char **envp;               /* envc + zy_changes_room() + 1 pointers */
+    const char *text;          /* argv[target] + target_offset, or NULL */
+    int connection;            /* -1 in rehearsal, and in a program whose client has notices */
+    int given[WF_STARTED_FDS]; /* what WF_STARTED hands over; -1 in rehearsal */
+    bool notices;              /* the client is told by signals */
     pid_t owner; /* the worker: children that the program forks end without sending a status */
     uint32_t client_pid; /* the connection's peer */
     int *fds;            /* received descriptors in the order of the message */
@@ -237,6 +239,16 @@ void zy_foresee_note(pid_t client);
 void zy_foresee_update(void);
 void zy_foresee_standby(void);
 void zy_foresee_wait(void);
+
+/* tie.c: the program lives as long as its client. In a standby; not `armed`: it may outlive it. */
+void zy_tie_prepare(bool armed);
+void zy_tie_tell_end(const struct zy_job *job); /* and lets the client go first */
+void zy_tie_await_end(int fd);
+void zy_tie_tell_input(const struct zy_job *job);
+/* A connection while the program runs. zy_tie_call asks the client for one and returns the
+ * listener, or -1; zy_tie_answered takes that and returns the connection, or -1. */
+int zy_tie_call(const struct zy_job *job);
+int zy_tie_answered(const struct zy_job *job, int *listener);
 
 /* pages.c: what a run touches. The first worker of each zygote (zy.learning) finds out, in a run
  * for a client of its own: zy_pages_client forks that and returns the connection, zy_pages_learn is

@@ -227,8 +227,7 @@ static int start(PyObject *module) {
                           .signals = -1,
                           .wake = -1,
                           .refill = -1,
-                          .watch = -1,
-                          .own_pidfd = -1 };
+                          .watch = -1 };
     for (size_t i = 0; i < sizeof zy.ctl / sizeof *zy.ctl; i++)
         zy.ctl[i] = -1;
     return 0;

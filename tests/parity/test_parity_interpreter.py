@@ -80,7 +80,7 @@ FACTS = {
     "once-registry": "__import__('warnings').onceregistry", "zoneinfo": "__import__('zoneinfo').TZPATH", "tempdir": "__import__('tempfile').tempdir",
     "random-differs": "__import__('random').random() != 0.5", "uuid": "len(str(__import__('uuid').uuid4()))", "monotonic": "__import__('time').monotonic() > 0",
     "cwd": "__import__('os').getcwd()", "umask": "__import__('os').umask(0o22)", "environ": "sorted(k for k in __import__('os').environ if 'WARM' not in k)",
-    "fds": "[f for f in map(int, __import__('os').listdir('/proc/self/fd')) if f < 700 and f != 3]", "cpu-count": "__import__('os').cpu_count()",
+    "fds": "[f for f in map(int, __import__('os').listdir('/proc/self/fd')) if f != 3]", "cpu-count": "__import__('os').cpu_count()",
     "loadavg": "len(__import__('os').getloadavg())", "ctermid": "__import__('os').ctermid()", "uname": "__import__('os').uname()",
     "getlogin-like": "__import__('getpass').getuser()", "supports": "sorted(f.__name__ for f in __import__('os').supports_fd)",
     "limits": "__import__('resource').getrlimit(3)", "int-digits": "getattr(sys, 'get_int_max_str_digits', int)()",

@@ -6,15 +6,19 @@ requests are captured from a real client, so that these helpers need not know th
 
 import array
 import contextlib
+import ctypes
 import os
 import socket
 import struct
 import threading
 
-MAGIC, VERSION, HEADER = 0x4B464D57, 2, struct.Struct("<IHHIHH")
+MAGIC, VERSION, HEADER = 0x4B464D57, 3, struct.Struct("<IHHIHH")
 RUN, WARM, STARTED, UNSUITABLE, EXITED, STATUS, STOP, REPLY, SPAWN, READY = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 RETIRE, ASK, ANSWER, ADOPT = 12, 13, 14, 15
-F_MEMFD, F_WAIT = 1, 2
+F_MEMFD, F_WAIT, F_NOTICES = 1, 2, 4
+NOTICE = 64  # the signal that a worker tells a client of its end with, if the request says F_NOTICES
+NOTICE_EXITED, NOTICE_CONNECT, NOTICE_INPUT = 1, 2, 3
+STARTED_FDS = 3  # tie, pidfd, untie
 
 
 def header(type, size, nfds=0, flags=0, magic=MAGIC, version=VERSION):
@@ -28,6 +32,32 @@ def message(type, payload=b"", nfds=0, flags=0, **other):
 def text(code, words=b""):
     """The payload of the messages that carry a wf_text."""
     return struct.pack("<II", code, len(words)) + words
+
+
+def notice(what, value):
+    """The value of the signal by which a worker tells something to a client with F_NOTICES."""
+    return (0x57464E00 + what) << 32 | value
+
+
+class _Info(ctypes.Structure):
+    """siginfo_t of a queued signal."""
+    _fields_ = [("signo", ctypes.c_int), ("errno", ctypes.c_int), ("code", ctypes.c_int), ("pad", ctypes.c_int),
+                ("pid", ctypes.c_int), ("uid", ctypes.c_uint), ("value", ctypes.c_uint64), ("rest", ctypes.c_char * 96)]
+
+
+def queue(pid, number, value, sender):
+    """Queues a signal that says it is from `sender`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    info = _Info(signo=number, code=-1, pid=sender, uid=os.getuid(), value=value)
+    rt_sigqueueinfo = {"x86_64": 129, "aarch64": 138}[os.uname().machine]
+    if libc.syscall(rt_sigqueueinfo, pid, number, ctypes.byref(info)) != 0:
+        raise OSError(ctypes.get_errno(), "rt_sigqueueinfo")
+
+
+def notify(connection, what, value, sender):
+    """Tells the client at the other end, in the name of the worker `sender`."""
+    client, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    queue(client, NOTICE, notice(what, value), sender)
 
 
 def send(sock, data, fds=()):

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import socket
 import struct
 import time
@@ -13,6 +14,14 @@ from harness import STANDIN, write
 from peers import message, text
 
 pytestmark = [pytest.mark.skipif(STANDIN, reason="needs the real binaries"), pytest.mark.timeout(240)]
+
+
+@pytest.fixture(autouse=True)
+def peer_of_workers():
+    """Who sends real requests is told by a signal how their programs ended."""
+    before = signal.signal(peers.NOTICE, lambda *_: None)
+    yield
+    signal.signal(peers.NOTICE, before)
 
 
 def routes(warm, suffix=".0"):
@@ -64,7 +73,8 @@ def broken_messages(data, nfds):
     yield "wrong magic", reheader(data, magic=0x12345678), nfds
     yield "version 0", reheader(data, version=0), nfds
     yield "version 1", reheader(data, version=1), nfds
-    yield "version 3", reheader(data, version=3), nfds
+    yield "version 2", reheader(data, version=2), nfds
+    yield "version 4", reheader(data, version=4), nfds
     yield "version 65535", reheader(data, version=65535), nfds
     for type in (0, 3, 4, 5, 8, 9, 10, 11, 14, 16, 19, 20, 255, 65535):
         yield f"type {type}", reheader(data, type=type), nfds
@@ -170,7 +180,7 @@ def test_bounds(warm):
     null, root = os.open("/dev/null", os.O_RDWR), os.open("/", os.O_PATH)
     held = []
     try:
-        harmless = ("two at once", "flags 0x2", "flags 0x4")
+        harmless = ("two at once", "flags 0x2", "flags 0x4", "says 0 descriptors", "has 0 descriptors")
         wrong = [each for each in broken_messages(bounds, 0) if each[0] not in harmless]
         for what, bytes_, count in wrong[:: 3]:
             sock = peers.connect(routes(warm)[0])
@@ -273,7 +283,7 @@ def test_descriptors_do_not_pile_up(warm):
 # The other way round: whoever answers warmpy may be anybody of our own uid.
 
 def started(pid, cookie=1):
-    return message(peers.STARTED, struct.pack("<IQ", pid, cookie), nfds=1)
+    return message(peers.STARTED, struct.pack("<IQ", pid, cookie), nfds=peers.STARTED_FDS)
 
 
 def answer(*data, close=True, first=True):
@@ -302,7 +312,7 @@ ANSWERS = {
     "wrong magic": answer(message(peers.UNSUITABLE, text(1), magic=1)),
     "huge size": answer(peers.header(peers.UNSUITABLE, (1 << 32) - 1), close=False),
     "large size": answer(peers.header(peers.UNSUITABLE, 16 << 20) + bytes(100)),
-    "started without a descriptor": answer(message(peers.STARTED, struct.pack("<IQ", 1, 1), nfds=1)),
+    "started without a descriptor": answer(message(peers.STARTED, struct.pack("<IQ", 1, 1), nfds=3)),
     "started that needs none": answer(message(peers.STARTED, struct.pack("<IQ", 1, 1), nfds=0)),
     "started too short": answer(message(peers.STARTED, b"1234", nfds=0)),
     "exited without started": answer(message(peers.EXITED, struct.pack("<III", 1, 0, 0))),
@@ -354,7 +364,7 @@ def serve_started(warm, then):
         peers.receive(connection)
         child = os.posix_spawn("/bin/sh", ["sh", "-c", then], {})
         fd = os.pidfd_open(child)
-        peers.send(connection, started(child, int(procs.read(f"/proc/{child}/stat").split()[21])), [fd])
+        peers.send(connection, started(child, int(procs.read(f"/proc/{child}/stat").split()[21])), [fd] * peers.STARTED_FDS)
         os.close(fd)
         connection.close()
         os.waitpid(child, 0)
@@ -385,9 +395,9 @@ def test_exited_is_believed(warm, ending, status):
         peers.receive(connection)
         child = os.posix_spawn("/bin/sleep", ["sleep", "0.3"], {})
         fd = os.pidfd_open(child)
-        peers.send(connection, started(child), [fd])
+        peers.send(connection, started(child), [fd] * peers.STARTED_FDS)
         os.close(fd)
-        connection.sendall(message(peers.EXITED, struct.pack("<III", *ending)))
+        peers.notify(connection, peers.NOTICE_EXITED, ending[0] << 8 | ending[1], child)
         connection.close()
         os.waitpid(child, 0)
 
@@ -395,9 +405,8 @@ def test_exited_is_believed(warm, ending, status):
         assert warm.run(["-c", "pass"]).status == status
 
 
-@pytest.mark.parametrize("payload", [struct.pack("<III", 9, 5, 0), struct.pack("<III", 2, 999, 0), struct.pack("<III", 1, 1 << 31, 0),
-                                     struct.pack("<III", 2, 0, 0), b"", b"x" * 500, struct.pack("<III", 0, 0, 0)])
-def test_lying_end(warm, payload):
+@pytest.mark.parametrize("value", [9 << 8 | 5, 2 << 8, 0, 1 << 16, (1 << 32) - 1])
+def test_lying_end(warm, value):
     """An impossible ending: an end all the same, and not success."""
     warm.ready()
     path = routes(warm)[0]
@@ -406,16 +415,32 @@ def test_lying_end(warm, payload):
     def serve(connection):
         connection.settimeout(5)
         peers.receive(connection)
-        child = os.posix_spawn("/bin/sh", ["sh", "-c", "kill -9 $$"], {})
+        child = os.posix_spawn("/bin/sh", ["sh", "-c", "read x; kill -9 $$"], {}, file_actions=[(os.POSIX_SPAWN_DUP2, read, 0)])
         fd = os.pidfd_open(child)
-        peers.send(connection, started(child), [fd])
+        peers.send(connection, started(child), [fd] * peers.STARTED_FDS)
         os.close(fd)
-        connection.sendall(message(peers.EXITED, payload))
+        peers.notify(connection, peers.NOTICE_EXITED, value, child)
+        os.write(gate, b"\n")
         connection.close()
         os.waitpid(child, 0)
 
-    with peers.Listener(path, serve):
-        assert warm.run(["-c", "pass"], timeout=30).status != 0
+    read, gate = os.pipe()
+    try:
+        with peers.Listener(path, serve):
+            assert warm.run(["-c", "pass"], timeout=30).status != 0
+    finally:
+        os.close(read)
+        os.close(gate)
+
+
+def test_notice_of_somebody_else(warm):
+    """The same signal with the same value, but not from the worker, is the program's: this one ends of it."""
+    warm.ready()
+    process = warm.start(["-c", "import time; print(1, flush=True); time.sleep(600)"])
+    assert process.line() == b"1\n"
+    peers.queue(process.pid, peers.NOTICE, peers.notice(peers.NOTICE_EXITED, 1 << 8 | 5), os.getpid())
+    result = process.finish()
+    assert (result.kind, result.value) == ("signal", peers.NOTICE)
 
 
 def test_no_byte_is_lost_on_the_way_to_cold(warm):

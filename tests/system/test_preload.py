@@ -135,7 +135,7 @@ print(signal.getsignal(signal.SIGINT), signal.getitimer(0)[1], gc.isenabled(), g
 print(len(warnings.filters), sys.getrecursionlimit(), sys.getswitchinterval(), os.nice(0), sys.stdout is sys.__stdout__)
 print(resource.getrlimit(resource.RLIMIT_NOFILE), sorted(t.name for t in threading.enumerate()))
 mask = os.umask(0); print(oct(mask)); os.umask(mask)
-print(os.system('exit ${PUT_BY_IMPORT-5}'), sorted(int(n) for n in os.listdir('/proc/self/fd') if int(n) < 700)[3:-1])
+print(os.system('exit ${PUT_BY_IMPORT-5}'), sorted(map(int, os.listdir('/proc/self/fd')))[3:-1])
 if hasattr(impure_mod, 'ticks'):
     import time
     n = len(impure_mod.ticks); time.sleep(.1); print(len(impure_mod.ticks) > n)

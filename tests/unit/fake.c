@@ -109,14 +109,24 @@ static void send_started(int fd) {
     struct wf_buf buf;
     struct wf_started started = { .pid = (uint32_t)getpid(), .cookie = 1 };
     int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    const int fds[WF_STARTED_FDS] = { pidfd, pidfd, pidfd };
     wf_buf_init_fixed(&buf, room, sizeof room);
     CHECK(pidfd >= 0 && wf_encode_started(&buf, &started));
     struct iovec part = { room, buf.size };
-    CHECK(wf_channel_send(fd, WF_STARTED, 0, &part, 1, &pidfd, 1, NULL) == 0);
+    CHECK(wf_channel_send(fd, WF_STARTED, 0, &part, 1, fds, WF_STARTED_FDS, NULL) == 0);
     close(pidfd);
 }
 
-static void send_exited(int fd, enum wf_end kind, int value) {
+static void send_exited(const struct wf_message *request, int fd, enum wf_end kind, int value) {
+    if (request->header.flags & WF_F_NOTICES) {
+        struct ucred peer;
+        socklen_t size = sizeof peer;
+        uint64_t notice = WF_NOTICE(WF_NOTICE_EXITED, (uint32_t)(kind << 8 | value));
+        union sigval v = { .sival_ptr = (void *)(uintptr_t)notice };
+        CHECK(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0);
+        CHECK(sigqueue(peer.pid, WF_NOTICE_SIGNAL, v) == 0);
+        return;
+    }
     uint8_t room[64];
     struct wf_buf buf;
     struct wf_exited end = { .kind = kind, .value = (uint32_t)value };
@@ -171,7 +181,7 @@ static int serve(int fd, const struct wf_message *message, enum fake_way way, in
         value = program(message, &request, fd);
     if (way == FAKE_VANISH)
         return value;
-    send_exited(fd, way == FAKE_SIGNAL ? WF_END_SIGNAL : WF_END_EXIT, value);
+    send_exited(message, fd, way == FAKE_SIGNAL ? WF_END_SIGNAL : WF_END_EXIT, value);
     CHECK(read(fd, &end, 1) == 0); /* as a worker does: the client's end of file */
     return 0;
 }
