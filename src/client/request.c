@@ -323,6 +323,15 @@ int wf_request_send_bounds(int fd, struct wf_collected *c, struct wf_err *err) {
     return wf_channel_send(fd, WF_BOUNDS, 0, &part, 1, NULL, 0, err);
 }
 
+void wf_request_name_directory(struct wf_collected *c) {
+    char link[40];
+    unsigned at = (unsigned)__builtin_popcount(c->request.stdio);
+    wf_fmt(link, sizeof link, "/proc/self/fd/%d", c->fds[at]);
+    ssize_t size = readlink(link, c->directory, sizeof c->directory - 1);
+    c->request.directory.data = (const uint8_t *)c->directory;
+    c->request.directory.size = size > 0 && c->directory[0] == '/' ? (uint32_t)size : 0;
+}
+
 int wf_request_send_warm(int fd, const struct wf_context *ctx, struct wf_collected *c,
                          bool with_preload, unsigned flags, struct wf_err *err) {
     uint8_t room[FIELDS_ROOM];

@@ -18,6 +18,7 @@ struct wf_collected {
     size_t map_size;
     uint8_t fdnums[4 * WF_MAX_FDS];
     uint8_t cpus[WF_MAX_CPUS_BYTES];
+    char directory[4096]; /* filled for WF_WARM alone */
 };
 
 /* What the program is to get, where that is not simply what this process has. */
@@ -50,6 +51,9 @@ int wf_request_bound(struct wf_collected *c, int connection, struct wf_err *err)
 
 /* Sends the bounds as WF_BOUNDS. */
 int wf_request_send_bounds(int fd, struct wf_collected *c, struct wf_err *err);
+
+/* Finds out what the working directory is called, while its descriptor is open: WF_WARM says it. */
+void wf_request_name_directory(struct wf_collected *c);
 
 /* Sends it as WF_WARM, with its bounds (no descriptors; `flags` 0 or WF_F_WAIT). `with_preload`:
  * the context itself, else its base. Options glued to -c or -m are cut apart, so that

@@ -169,6 +169,7 @@ int wf_start_warm(const char *rundir, const struct wf_context *ctx, struct wf_co
     struct wf_err connect_err;
     if (wf_python_check_elf(ctx->python, err) < 0 || wf_request_bound(c, -1, err) < 0)
         return -1;
+    wf_request_name_directory(c);
     if (wf_start_connect(rundir, &daemon, &connect_err) == 0)
         return wf_request_send_warm(daemon, ctx, c, with_preload, 0, err);
     if (connect_err.code != ENOENT && connect_err.code != ECONNREFUSED) {

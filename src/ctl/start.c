@@ -148,6 +148,7 @@ static int make_context(struct wf_context *ctx, const struct wanted *w, char **a
  * which is the caller's, or NULL when nothing was waited for. */
 static int ask(const struct wanted *w, const char *rundir, const struct wf_context *ctx,
                struct wf_collected *c, unsigned *ret_code, char **ret_text, struct wf_err *err) {
+    wf_request_name_directory(c);
     for (bool again = true;; again = false) {
         WF_AUTO_FD fd = -1;
         struct wf_message none;

@@ -61,6 +61,8 @@ static const char *take_ready(struct daemon *d, struct wd_zygote *z, const struc
     set_text(&z->options, &m->options);
     set_text(&z->preload, &m->preload);
     set_text(&z->init, &m->init);
+    set_text(&z->directory, &m->directory);
+    z->asked = m->asked;
     set_text(&z->version, &m->version);
     /* Only bases have neither; for an adopted zygote the base's key is not known, nor needed any
      * more. */

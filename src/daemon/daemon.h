@@ -119,6 +119,8 @@ struct wd_zygote {
     unsigned code;        /* of its WF_FAILED or WF_GONE: enum wf_reason, or 0 */
 
     char *name, *python, *options, *preload, *init, *version; /* owned, or NULL */
+    char *directory; /* the same; that it was made in, when it asked for something there */
+    unsigned asked;  /* enum wf_asked */
     char *notes[WD_NOTES];
     unsigned note_count;
     char why[400]; /* it failed, or is retired */

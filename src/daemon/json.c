@@ -66,6 +66,7 @@ static void add_zygote(struct wf_buf *out, const struct wd_zygote *z, long long 
     add_field(out, "options", z->options);
     add_field(out, "preload", z->preload);
     add_field(out, "init", z->init);
+    add_field(out, "directory", z->asked == WF_ASKED_DIRECTORY ? z->directory : "");
     add_field(out, "state", wd_state_name(z->state));
     add_field(out, "why", z->state == ZS_READY ? "" : z->why);
     add_number(out, "pid", z->pid);

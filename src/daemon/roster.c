@@ -56,6 +56,7 @@ void wd_zygote_free(struct daemon *d, struct wd_zygote *z) {
     free(z->options);
     free(z->preload);
     free(z->init);
+    free(z->directory);
     free(z->version);
     for (unsigned i = 0; i < z->note_count; i++)
         free(z->notes[i]);

@@ -85,6 +85,8 @@ static void add_details(struct wf_buf *out, const struct wd_zygote *z, long long
     add_detail(out, "options", z->options);
     add_detail(out, "preload", z->preload);
     add_detail(out, "init", z->init);
+    if (z->asked == WF_ASKED_DIRECTORY)
+        add_detail(out, "only in", z->directory);
     if (z->state == ZS_FAILED && z->retry_us > now) {
         duration(z->retry_us - now + WD_SECOND - 1, pause, sizeof pause);
         wf_fmt(text, sizeof text, "%s (not tried again for %s)", z->why, pause);

@@ -6,7 +6,8 @@
  * for that.
  * - Ready: the client found it unsuitable (its inputs differ), or asked before it was ready. The
  * latter is assumed when it has been ready for less than a second, or a variant was made from
- * exactly this environment: it would consult the same values. Else another variant is made, in the
+ * exactly this environment (and, if it asked for something there, in this directory): it would
+ * consult the same values. Else another variant is made, in the
  * least free slot, as clients look at them in order; when all four are taken, in that of the least
  * recently used. A key whose variants are thrown away unused is a program that consults what
  *   changes with every run: each such loss doubles the time until the next is made.
@@ -240,6 +241,11 @@ static void retire_other_definitions(struct daemon *d, const struct wf_request *
 
 static bool churns(struct daemon *d, const struct wd_zygote *oldest, long long now);
 
+static bool is_from(const struct wd_zygote *z, const struct wf_request *r, uint64_t env_hash) {
+    return z->env_hash == env_hash &&
+           (z->asked == WF_ASKED_NOTHING || span_is(&r->directory, z->directory));
+}
+
 /* What is there for this key: something on its way (in *ret_coming), ready ones, whether the
  * request is late. */
 static unsigned survey(struct daemon *d, const struct wf_request *r, uint64_t env_hash,
@@ -253,7 +259,7 @@ static unsigned survey(struct daemon *d, const struct wf_request *r, uint64_t en
             continue;
         if (z->state != ZS_READY)
             *ret_coming = z;
-        else if (++ready, now - z->ready_us < WD_DOUBLE_US || z->env_hash == env_hash)
+        else if (++ready, now - z->ready_us < WD_DOUBLE_US || is_from(z, r, env_hash))
             *ret_late = true;
     }
     if (ready == WF_VARIANTS && churns(d, wd_oldest(d, r->key, NULL), now))

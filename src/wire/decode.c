@@ -169,6 +169,7 @@ static void take_request(struct in *in, struct wf_request *r) {
     r->zygote = take_span(in, MAX_NAME, "zygote is too long");
     r->preload = take_span(in, MAX_PRELOAD, "preload is too long");
     r->init = take_span(in, MAX_PATH, "init is too long");
+    r->directory = take_span(in, MAX_PATH, "directory is too long");
     r->fdnums = take_span(in, WF_MAX_FDS * 4, "fdnums is too long");
     r->strings = take_span(in, WF_MAX_PAYLOAD, "strings is too long");
 }
@@ -232,6 +233,8 @@ static const char *check_request(const struct wf_request *r) {
         return "preload holds a NUL";
     if (r->init.size > 0 && !is_path(r->init))
         return "init is not an absolute path";
+    if (r->directory.size > 0 && !is_path(r->directory))
+        return "directory is not an absolute path";
     const char *wrong = check_fdnums(r);
     return wrong ? wrong : check_strings(r);
 }
@@ -325,6 +328,10 @@ static const char *check_ready(const struct wf_ready *m) {
         return "preload holds a NUL";
     if (m->init.size > 0 && !is_path(m->init))
         return "init is not an absolute path";
+    if (m->asked > WF_ASKED_DIRECTORY)
+        return "asked is out of range";
+    if (m->directory.size > 0 && !is_path(m->directory))
+        return "directory is not an absolute path";
     return has_nul(m->version) ? "version holds a NUL" : NULL;
 }
 
@@ -333,12 +340,14 @@ const char *wf_decode_ready(const uint8_t *data, size_t size, struct wf_ready *r
     struct wf_ready m;
     m.pid = take_u32(&in);
     m.variant = take_u32(&in);
+    m.asked = take_u32(&in);
     take_bytes(&in, m.key, WF_KEY_SIZE);
     m.name = take_span(&in, MAX_NAME, "name is too long");
     m.python = take_span(&in, MAX_PATH, "python is too long");
     m.options = take_span(&in, MAX_OPTIONS, "options is too long");
     m.preload = take_span(&in, MAX_PRELOAD, "preload is too long");
     m.init = take_span(&in, MAX_PATH, "init is too long");
+    m.directory = take_span(&in, MAX_PATH, "directory is too long");
     m.version = take_span(&in, MAX_VERSION, "version is too long");
     const char *wrong = finish(&in);
     if (!wrong)

@@ -71,6 +71,7 @@ bool wf_encode_request(struct wf_buf *out, const struct wf_request *r) {
     add_span(out, r->zygote);
     add_span(out, r->preload);
     add_span(out, r->init);
+    add_span(out, r->directory);
     add_span(out, r->fdnums);
     wf_buf_add_u32(out, r->strings.size); /* the bytes themselves follow from where they lie */
     return !out->failed;
@@ -98,12 +99,14 @@ bool wf_encode_text(struct wf_buf *out, const struct wf_text *m) {
 bool wf_encode_ready(struct wf_buf *out, const struct wf_ready *m) {
     wf_buf_add_u32(out, m->pid);
     wf_buf_add_u32(out, m->variant);
+    wf_buf_add_u32(out, m->asked);
     wf_buf_add(out, m->key, WF_KEY_SIZE);
     add_span(out, m->name);
     add_span(out, m->python);
     add_span(out, m->options);
     add_span(out, m->preload);
     add_span(out, m->init);
+    add_span(out, m->directory);
     add_span(out, m->version);
     return !out->failed;
 }

@@ -168,6 +168,8 @@ struct wf_request {
     struct wf_span zygote;  /* $WARMFORK_ZYGOTE or "" */
     struct wf_span preload; /* modules, comma separated, or "" */
     struct wf_span init;    /* absolute path of the init section, or "" */
+    /* WF_WARM, WF_SPAWN: absolute path of the working directory, or "" where that is not known */
+    struct wf_span directory;
     /* u32 each: numbers of the inherited descriptors, in the order sent */
     struct wf_span fdnums;
     uint32_t argc, envc;
@@ -205,15 +207,21 @@ struct wf_text {
     struct wf_span text;
 };
 
+/* What warming up has asked of the working directory: whether some names are missing there; which
+ * one it is. Only programs that would get the same answers are served. */
+enum wf_asked { WF_ASKED_NOTHING = 0, WF_ASKED_NAMES = 1, WF_ASKED_DIRECTORY = 2 };
+
 struct wf_ready {
     uint32_t pid, variant;
+    uint32_t asked; /* enum wf_asked */
     uint8_t key[WF_KEY_SIZE];
     struct wf_span name; /* of a named zygote, or "" */
     struct wf_span python;
     struct wf_span options; /* NUL-terminated strings */
     struct wf_span preload;
     struct wf_span init;
-    struct wf_span version; /* "3.11.7" */
+    struct wf_span directory; /* that it was made in, "" when nothing was asked of it */
+    struct wf_span version;   /* "3.11.7" */
 };
 
 struct wf_stats {

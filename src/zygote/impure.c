@@ -110,7 +110,7 @@ static const char *state_differs(const struct zy_print *before, const struct zy_
         return "changed its niceness";
     if (memcmp(before->limit, after->limit, sizeof after->limit) != 0)
         return "changed a resource limit";
-    if (before->asked_cwd != after->asked_cwd)
+    if (before->asked_cwd != after->asked_cwd && !zy_here_bind())
         return "asked for the working directory";
     return NULL;
 }
@@ -118,9 +118,12 @@ static const char *state_differs(const struct zy_print *before, const struct zy_
 bool zy_print_differs(const struct zy_print *before, char *reason, size_t size) {
     struct zy_print now = { 0 };
     measure(&now);
-    if (memcmp(&before->children, &now.children, sizeof now.children) != 0)
-        zy_inputs_all(); /* a child ran, and was given the environment as a whole */
     const char *state = state_differs(before, &now);
+    if (memcmp(&before->children, &now.children, sizeof now.children) != 0) {
+        zy_inputs_all(); /* a child ran, and was given the environment as a whole, … */
+        if (state == NULL && !zy_here_bind())
+            state = "ran a program, which may have asked for the working directory";
+    }
     if (streams_differ(before, &now, reason, size))
         return true;
     if (state != NULL)

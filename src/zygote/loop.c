@@ -58,14 +58,18 @@ bool zy_tell_ready(void) {
     const char *s = (const char *)r->strings.data, *first = s + strlen(s) + 1, *end = first;
     for (uint32_t i = 0; i < r->options; i++)
         end += strlen(end) + 1;
+    const char *directory;
+    unsigned asked = zy_here_asked(&directory);
     struct wf_ready m = {
         .pid = (uint32_t)getpid(),
         .variant = zy.variant,
+        .asked = asked,
         .name = r->zygote,
         .python = r->python,
         .options = { (const uint8_t *)first, (uint32_t)(end - first) },
         .preload = r->preload,
         .init = r->init,
+        .directory = { (const uint8_t *)directory, (uint32_t)strlen(directory) },
         .version = { (const uint8_t *)zy.version, (uint32_t)strlen(zy.version) },
     };
     memcpy(m.key, zy.key, WF_KEY_SIZE);

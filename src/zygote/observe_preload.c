@@ -1,16 +1,20 @@
 /* _observe.so: preloaded into a zygote from its very start, it notes what warming up depended on:
- * which environment variables C code asked for, which files were read, whether something was
- * written, whether the working directory was asked for. The zygote serves only while all of that is
- * as it was. observe_terminal.c is its other half. Depends on libc alone.
+ * which environment variables C code asked for, which files were read or looked at
+ * (observe_look.c), whether something was written, whether the working directory was asked for. The
+ * zygote serves only while all of that is as it was. observe_terminal.c is its other half. Depends
+ * on libc alone.
  *
  * Strings are noted once each. When a table is full `wf_observe_full` is set and the zygote refuses
  * to serve: it must not guess. In workers nothing is recorded, and every function is its original.
  */
 #undef _FILE_OFFSET_BITS /* it would make open another name for open64; both are defined here */
 #include "zygote/observe.h"
+#include "zygote/observe_note.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -24,9 +28,6 @@
 #define EXPORT __attribute__((visibility("default")))
 #define SLOTS (1u << 16)
 
-/* src/zygote/inputs.c looks these up. */
-enum { OBSERVED_VARIABLES, OBSERVED_FILES, OBSERVED_WRITTEN, OBSERVED_KINDS };
-
 struct table {
     char text[4u << 20];  /* strings, each with its NUL; pages that are not used cost nothing */
     unsigned slot[SLOTS]; /* 1 + offset into text */
@@ -36,10 +37,11 @@ struct table {
 char *getenv(
     const char *name); /* declared with attributes that a definition must repeat, in <stdlib.h> */
 char *secure_getenv(const char *name);
+/* src/zygote/inputs.c looks these up. */
 EXPORT size_t wf_observe_strings(int kind, const char **ret_strings);
 EXPORT void wf_observe_record(int on);
 EXPORT int wf_observe_full;
-EXPORT atomic_uint wf_observe_cwd;     /* calls of getcwd while recording */
+EXPORT atomic_uint wf_observe_cwd;     /* while recording */
 EXPORT atomic_uint wf_observe_printed; /* of write, to stdout or stderr */
 
 static struct table tables[OBSERVED_KINDS];
@@ -54,9 +56,11 @@ EXPORT size_t wf_observe_strings(int kind, const char **ret_strings) {
 
 EXPORT void wf_observe_record(int on) { atomic_store(&recording, on); }
 
-static int is_recording(void) { return atomic_load_explicit(&recording, memory_order_relaxed); }
+bool wf_observe_is_recording(void) {
+    return atomic_load_explicit(&recording, memory_order_relaxed);
+}
 
-static void note(int kind, const char *text) {
+void wf_observe_note(int kind, const char *text) {
     struct table *t = &tables[kind];
     size_t size = strlen(text) + 1;
     unsigned at = 2166136261u;
@@ -83,8 +87,8 @@ static void note(int kind, const char *text) {
  * lines. */
 static char *find(const char *name) {
     size_t size = strlen(name);
-    if (is_recording())
-        note(OBSERVED_VARIABLES, name);
+    if (wf_observe_is_recording())
+        wf_observe_note(OBSERVED_VARIABLES, name);
     if (environ == NULL || size == 0)
         return NULL;
     for (char **e = environ; *e != NULL; e++)
@@ -108,7 +112,7 @@ EXPORT char *getcwd(char *buffer, size_t size) {
     static __typeof__(&getcwd) original;
     if (original == NULL)
         original = NEXT(getcwd);
-    if (is_recording())
+    if (wf_observe_is_recording())
         atomic_fetch_add(&wf_observe_cwd, 1);
     return original(buffer, size);
 }
@@ -119,15 +123,23 @@ static __typeof__(&write) original_write;
 __attribute__((constructor)) static void find_write(void) { original_write = NEXT(write); }
 
 EXPORT ssize_t write(int fd, const void *data, size_t size) {
-    if (is_recording() && (fd == 1 || fd == 2))
+    if (wf_observe_is_recording() && (fd == 1 || fd == 2))
         atomic_fetch_add(&wf_observe_printed, 1);
     return original_write ? original_write(fd, data, size) : syscall(SYS_write, fd, data, size);
 }
 
 /* Caches of compiled code are neither input nor effect: python checks them against their source. */
-static void note_open(const char *path, int writes) {
-    if (path != NULL && strstr(path, "__pycache__/") == NULL && strncmp(path, "/dev/", 5) != 0)
-        note(writes ? OBSERVED_WRITTEN : OBSERVED_FILES, path);
+static void note_open(int dir, const char *path, int writes, bool opened) {
+    char room[PATH_MAX];
+    int kept = errno;
+    if (path == NULL || strstr(path, "__pycache__/") != NULL || strncmp(path, "/dev/", 5) == 0)
+        return;
+    if (path[0] != '/')
+        wf_observe_look(dir, path, opened);
+    path = wf_observe_absolute(dir, path, room);
+    if (path != NULL)
+        wf_observe_note(writes ? OBSERVED_WRITTEN : OBSERVED_FILES, path);
+    errno = kept;
 }
 
 /* Which file is to be opened: a terminal may have another one in its place (terminal.c). */
@@ -137,10 +149,12 @@ static const char *which(const char *path) {
     return wf_observe_terminal->open(path);
 }
 
-static int open_flags(const char *path, int flags) {
-    if (is_recording() && !(flags & (O_DIRECTORY | O_PATH)))
-        note_open(path, (flags & O_ACCMODE) != O_RDONLY);
-    return flags & (O_CREAT | __O_TMPFILE);
+static int after_open(int dir, const char *path, int flags, int fd) {
+    if (wf_observe_is_recording() && (flags & (O_DIRECTORY | O_PATH)))
+        wf_observe_look(dir, path, fd >= 0);
+    else if (wf_observe_is_recording())
+        note_open(dir, path, (flags & O_ACCMODE) != O_RDONLY, fd >= 0);
+    return fd;
 }
 
 #define OPEN(name)                                                                                 \
@@ -149,13 +163,13 @@ static int open_flags(const char *path, int flags) {
         mode_t mode = 0;                                                                           \
         if (original == NULL)                                                                      \
             original = NEXT(name);                                                                 \
-        if (open_flags(path, flags)) {                                                             \
+        if (flags & (O_CREAT | __O_TMPFILE)) {                                                     \
             va_list args;                                                                          \
             va_start(args, flags);                                                                 \
             mode = va_arg(args, mode_t);                                                           \
             va_end(args);                                                                          \
         }                                                                                          \
-        return original(which(path), flags, mode);                                                 \
+        return after_open(AT_FDCWD, path, flags, original(which(path), flags, mode));              \
     }
 
 #define OPENAT(name)                                                                               \
@@ -164,13 +178,13 @@ static int open_flags(const char *path, int flags) {
         mode_t mode = 0;                                                                           \
         if (original == NULL)                                                                      \
             original = NEXT(name);                                                                 \
-        if (open_flags(path, flags)) {                                                             \
+        if (flags & (O_CREAT | __O_TMPFILE)) {                                                     \
             va_list args;                                                                          \
             va_start(args, flags);                                                                 \
             mode = va_arg(args, mode_t);                                                           \
             va_end(args);                                                                          \
         }                                                                                          \
-        return original(dir, which(path), flags, mode);                                            \
+        return after_open(dir, path, flags, original(dir, which(path), flags, mode));              \
     }
 
 #define FOPEN(name)                                                                                \
@@ -178,9 +192,10 @@ static int open_flags(const char *path, int flags) {
         static __typeof__(&name) original;                                                         \
         if (original == NULL)                                                                      \
             original = NEXT(name);                                                                 \
-        if (is_recording())                                                                        \
-            note_open(path, mode[0] != 'r' || strchr(mode, '+') != NULL);                          \
-        return original(which(path), mode);                                                        \
+        FILE *file = original(which(path), mode);                                                  \
+        if (wf_observe_is_recording())                                                             \
+            note_open(AT_FDCWD, path, mode[0] != 'r' || strchr(mode, '+') != NULL, file != NULL);  \
+        return file;                                                                               \
     }
 
 OPEN(open)

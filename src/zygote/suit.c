@@ -96,6 +96,8 @@ unsigned zy_suits(struct zy_job *job, struct wf_err *err) {
         if (job->kinds[i].type == S_IFDIR || job->kinds[i].type == 0)
             return wf_err_msg(err, "descriptor %u is a directory or unreadable", i), WF_WHY_PROGRAM;
     }
+    if (!zy_here_match(job->fds[stdio_fds], &name))
+        return wf_err_msg(err, "working directory: not as at warm-up: %s", name), WF_WHY_INPUTS;
     return suits_program(job, err);
 }
 

@@ -140,12 +140,50 @@ static int watch_observed(struct wf_err *err) {
     return 0;
 }
 
+/* Hands the paths that _observe.so has noted to `each`. */
+static int for_each_observed(enum zy_observed kind, int (*each)(const char *, struct wf_err *),
+                             struct wf_err *err) {
+    const char *names;
+    size_t size;
+    if (zy_observed(kind, &names, &size, err) < 0)
+        return -1;
+    for (size_t at = 0; at < size; at += strlen(names + at) + 1)
+        if (each(names + at, err) < 0)
+            return -1;
+    return 0;
+}
+
+/* What was looked at and there. Of a directory that is all; the rest of a file may have been of
+ * interest (its time, its size). */
+static int add_found(const char *path, struct wf_err *err) {
+    struct stat st;
+    if (lstat(path, &st) < 0)
+        return is_stale(path, err);
+    if (S_ISDIR(st.st_mode))
+        return zy_watch_name(path, err);
+    return zy_watch_file(path, err) < 0 ? -1 : check_unchanged(path, err);
+}
+
+static int add_missing(const char *path, struct wf_err *err) {
+    struct stat st;
+    if (zy_watch_name(path, err) < 0)
+        return -1;
+    return stat(path, &st) == 0 ? is_stale(path, err) : 0;
+}
+
+static int add_listed(const char *path, struct wf_err *err) {
+    return zy_watch_list(path, err) < 0 ? -1 : check_directory(path, err);
+}
+
 static int watch_all(PyObject *space, struct wf_err *err) {
     zy_observe(false); /* what follows is our own looking */
     if (zy_watch_init(err) < 0 || watch_list(space, "directories", add_watch, err) < 0 ||
-        watch_list(space, "files", add_file, err) < 0)
+        watch_list(space, "files", add_file, err) < 0 || watch_observed(err) < 0)
         return -1;
-    return watch_observed(err);
+    if (for_each_observed(ZY_OBSERVED_FOUND, add_found, err) < 0 ||
+        for_each_observed(ZY_OBSERVED_MISSING, add_missing, err) < 0)
+        return -1;
+    return for_each_observed(ZY_OBSERVED_LISTED, add_listed, err);
 }
 
 static long long realtime_us(void) {
@@ -165,7 +203,8 @@ static int note_names(PyObject *list, const char *what, struct wf_err *err) {
 static int settle(PyObject *space, struct wf_err *err) {
     PyObject *names = PyObject_CallFunctionObjArgs(zp_get(space, "recorded"), zp.environ_data,
                                                    NULL);
-    if (note_names(names, "warmup.recorded", err) < 0 || zy_inputs_collect(zy.base, err) < 0)
+    if (note_names(names, "warmup.recorded", err) < 0 || zy_inputs_collect(zy.base, err) < 0 ||
+        zy_here_collect(err) < 0)
         return -1;
     zy_inputs_bind(&zy.request);
     if (zy_changes_find(&zy.request, err) < 0)
@@ -298,10 +337,14 @@ int zy_warmup_preload(struct wf_err *err) {
     PyObject *space = load_namespace(err);
     if (space == NULL || enter_environment(err) < 0 || zy_attempt_init(&a, err) < 0)
         return -1;
+    zy_here_enter();
     zy_observe(true);
     if (zp_call(space, "record", NULL) < 0)
         return zp_failed(err, "warmup.record");
-    if (zy_attempt_imports(&a, space, err) < 0 || run_init(space, &a, err) < 0)
+    if (zy_attempt_imports(&a, space, err) < 0)
+        return -1;
+    zy_here_leave();
+    if (run_init(space, &a, err) < 0)
         return -1;
     zy_attempt_done(&a);
     if (watch_all(space, err) < 0)

@@ -14,9 +14,10 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
-#define WATCH_MASK                                                                                 \
-    (IN_MODIFY | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF |            \
-     IN_MOVE_SELF | IN_ONLYDIR | IN_EXCL_UNLINK)
+#define NAMES_MASK                                                                                 \
+    (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF |         \
+     IN_ONLYDIR | IN_EXCL_UNLINK | IN_MASK_ADD)
+#define WATCH_MASK (NAMES_MASK | IN_MODIFY)
 
 /* Names of which any change matters, in watched directories. */
 static struct {
@@ -25,15 +26,18 @@ static struct {
         char *name;
     } *list;
     unsigned count, room;
-    int *general; /* watch descriptors of directories that imports look in */
-    unsigned generals;
+    /* Watch descriptors of directories that imports look in; of others that were listed. */
+    struct watch_list {
+        int *wd;
+        unsigned count;
+    } general, listed;
 } watched;
 
 int zy_watch_init(struct wf_err *err) {
     wf_close(&zy.watch);
     for (unsigned i = 0; i < watched.count; i++)
         free(watched.list[i].name);
-    watched.count = watched.generals = 0;
+    watched.count = watched.general.count = watched.listed.count = 0;
     zy.watch = wf_move_fd(inotify_init1(IN_NONBLOCK | IN_CLOEXEC), ZY_FD_BASE);
     return zy.watch < 0 ? wf_err_sys(err, "inotify_init1", "files that were loaded") : 0;
 }
@@ -55,23 +59,40 @@ static bool note_name(int wd, const char *name) {
     return watched.list[watched.count++].name != NULL;
 }
 
-int zy_watch_dir(const char *path, struct wf_err *err) {
+static bool is_in(const struct watch_list *list, int wd) {
+    for (unsigned i = 0; i < list->count; i++)
+        if (list->wd[i] == wd)
+            return true;
+    return false;
+}
+
+static int watch_entries(const char *path, struct watch_list *list, struct wf_err *err) {
     int wd = inotify_add_watch(zy.watch, path, WATCH_MASK);
     if (wd < 0 && (errno == ENOENT || errno == ENOTDIR))
         return zy_watch_file(path, err); /* not there, or an archive */
     if (wd < 0)
         return wf_err_sys(err, "inotify_add_watch", path);
-    int *more = realloc(watched.general, (watched.generals + 1) * sizeof *more);
+    if (is_in(&watched.general, wd) || is_in(&watched.listed, wd))
+        return 0;
+    int *more = realloc(list->wd, (list->count + 1) * sizeof *more);
     if (more == NULL)
         return wf_err_sys(err, "malloc", path);
-    watched.general = more;
-    watched.general[watched.generals++] = wd;
+    list->wd = more;
+    list->wd[list->count++] = wd;
     return 0;
+}
+
+int zy_watch_dir(const char *path, struct wf_err *err) {
+    return watch_entries(path, &watched.general, err);
+}
+
+int zy_watch_list(const char *path, struct wf_err *err) {
+    return watch_entries(path, &watched.listed, err);
 }
 
 /* Watches `path` in its directory; where that is not there, the nearest ancestor for the next
  * component. */
-static int watch_name(const char *path, struct wf_err *err) {
+static int watch_name(const char *path, uint32_t mask, struct wf_err *err) {
     char dir[PATH_MAX];
     wf_fmt(dir, sizeof dir, "%s", path);
     for (;;) {
@@ -81,7 +102,7 @@ static int watch_name(const char *path, struct wf_err *err) {
         char name[NAME_MAX + 1];
         wf_fmt(name, sizeof name, "%s", slash + 1);
         *slash = '\0';
-        int wd = inotify_add_watch(zy.watch, dir[0] ? dir : "/", WATCH_MASK);
+        int wd = inotify_add_watch(zy.watch, dir[0] ? dir : "/", mask);
         if (wd >= 0)
             return note_name(wd, name) ? 0 : wf_err_sys(err, "malloc", path);
         if (errno != ENOENT && errno != ENOTDIR && errno != EACCES)
@@ -89,15 +110,23 @@ static int watch_name(const char *path, struct wf_err *err) {
     }
 }
 
-int zy_watch_file(const char *path, struct wf_err *err) {
+static int watch_path(const char *path, uint32_t mask, struct wf_err *err) {
     char real[PATH_MAX];
     if (path[0] != '/' || strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/sys/", 5) == 0)
         return 0; /* the kernel's own word: not a file that is edited */
-    if (watch_name(path, err) < 0)
+    if (watch_name(path, mask, err) < 0)
         return -1;
     if (realpath(path, real) != NULL && strcmp(real, path) != 0)
-        return watch_name(real, err);
+        return watch_name(real, mask, err);
     return 0;
+}
+
+int zy_watch_file(const char *path, struct wf_err *err) {
+    return watch_path(path, WATCH_MASK, err);
+}
+
+int zy_watch_name(const char *path, struct wf_err *err) {
+    return watch_path(path, NAMES_MASK, err);
 }
 
 bool zy_watch_dirty(void) {
@@ -130,10 +159,9 @@ static bool matters(const struct inotify_event *e) {
     for (unsigned i = 0; i < watched.count && e->len > 0; i++)
         if (watched.list[i].wd == e->wd && strcmp(watched.list[i].name, e->name) == 0)
             return true;
-    for (unsigned i = 0; i < watched.generals; i++)
-        if (watched.general[i] == e->wd)
-            return could_be_imported(e);
-    return false;
+    if (is_in(&watched.general, e->wd))
+        return could_be_imported(e);
+    return is_in(&watched.listed, e->wd) && e->len > 0 && strcmp(e->name, "__pycache__") != 0;
 }
 
 const char *zy_watch_read(void) {

@@ -278,7 +278,15 @@ void zy_heap_worker(
 void zy_heap_candidate(void); /* after fork, in a candidate */
 
 /* inputs.c: what _observe.so noted, and the environment variables consulted while warming up. */
-enum zy_observed { ZY_OBSERVED_VARIABLES, ZY_OBSERVED_FILES, ZY_OBSERVED_WRITTEN };
+enum zy_observed {
+    ZY_OBSERVED_VARIABLES,
+    ZY_OBSERVED_FILES,
+    ZY_OBSERVED_WRITTEN,
+    ZY_OBSERVED_FOUND,
+    ZY_OBSERVED_MISSING,
+    ZY_OBSERVED_HERE,
+    ZY_OBSERVED_LISTED,
+}; /* observe_note.h says what they are */
 int zy_observed(enum zy_observed kind, const char **ret_strings, size_t *ret_size,
                 struct wf_err *err);
 unsigned zy_observed_calls(const char *symbol); /* wf_observe_cwd */
@@ -293,14 +301,28 @@ bool zy_inputs_same_environment(const struct wf_request *request); /* byte for b
 const char *zy_inputs_environment(const struct wf_request *request); /* its first entry */
 bool zy_inputs_match(const struct wf_request *request, const char **ret_name);
 
+/* here.c: the working directory as an input. */
+void zy_here_enter(void); /* imports run where the request was made */
+void zy_here_leave(void);
+/* Imports have asked for the directory: from now on it alone is served. False: it is to be
+ * refused. */
+bool zy_here_bind(void);
+int zy_here_collect(struct wf_err *err);       /* after imports: names that are missing there */
+unsigned zy_here_asked(const char **ret_path); /* enum wf_asked; the directory, or "" */
+bool zy_here_match(int cwd, const char **ret_name); /* else what differs there */
+
 /* watch.c: files that what is loaded came from. */
 int zy_watch_init(struct wf_err *err);
 int zy_watch_dir(const char *path,
                  struct wf_err *err); /* anything in it that an import could find */
 int zy_watch_file(const char *path,
                   struct wf_err *err); /* that name; what it links to; or its coming into being */
-bool zy_watch_dirty(void);             /* something is queued: do not serve */
-const char *zy_watch_read(void);       /* drains; the name of a change that matters, or NULL */
+/* That name, when it is a directory or not there: its appearing or going. */
+int zy_watch_name(const char *path, struct wf_err *err);
+/* A directory that was listed: any name in it. */
+int zy_watch_list(const char *path, struct wf_err *err);
+bool zy_watch_dirty(void);       /* something is queued: do not serve */
+const char *zy_watch_read(void); /* drains; the name of a change that matters, or NULL */
 
 /* impure.c: what an import must not leave behind or ask for. */
 struct zy_print;

@@ -124,10 +124,11 @@ static const struct wf_text texts[] = { { 0, SPAN("") },
                                         { WF_WHY_SETUP, SPAN("fchdir /gone: Permission denied") },
                                         { 1, SPAN("bytes \0 \xff") } };
 static const struct wf_ready readies[] = {
-    { 42, 0, KEY, SPAN(""), SPAN("/usr/bin/python3"), SPAN(""), SPAN(""), SPAN(""),
-      SPAN("3.11.2") },
-    { 43, 3, KEY, SPAN("sage"), SPAN("/opt/p\xff/bin/python"), SPAN("-O\0-X\0utf8\0"),
-      SPAN("pandas,numpy"), SPAN("/home/u/init.py"), SPAN("3.13.0rc1") },
+    { 42, 0, WF_ASKED_NOTHING, KEY, SPAN(""), SPAN("/usr/bin/python3"), SPAN(""), SPAN(""),
+      SPAN(""), SPAN(""), SPAN("3.11.2") },
+    { 43, 3, WF_ASKED_DIRECTORY, KEY, SPAN("sage"), SPAN("/opt/p\xff/bin/python"),
+      SPAN("-O\0-X\0utf8\0"), SPAN("pandas,numpy"), SPAN("/home/u/init.py"), SPAN("/home/u\xff"),
+      SPAN("3.13.0rc1") },
 };
 static const struct wf_stats stats[] = { { 0, 0, 0, 0, 0 }, { 2, 9, 1u << 31, 77, UINT64_MAX } };
 static const struct wf_definition definitions[] = {
@@ -175,6 +176,7 @@ static const struct wf_request requests[] = {
       .zygote = SPAN("sage"),
       .preload = SPAN("pandas,sklearn.svm"),
       .init = SPAN("/w/init.py"),
+      .directory = SPAN("/w/\xff"),
       .cpus = SPAN("\3\0\0\0\0\0\0\0"),
       .fdnums = SPAN("\3\0\0\0\xff\0\0\0\5\1\0\0"),
       .strings = SPAN("warmpy\0-O\0-cprint(1)\0\0A=1\0\0LC_ALL=\xff\0") },

@@ -241,6 +241,9 @@ TEST(a_request_with_odd_spans_is_refused) {
     REFUSE("init is not an absolute path", r.init = SPAN("init.py"));
     REFUSE("init is not an absolute path", r.init = SPAN("/\0"));
     REFUSE("init is too long", r.init.size = 4096, r.init.data = big);
+    REFUSE("directory is not an absolute path", r.directory = SPAN("."));
+    REFUSE("directory is not an absolute path", r.directory = SPAN("/\0"));
+    REFUSE("directory is too long", r.directory.size = 4096, r.directory.data = big);
     REFUSE("cpus is too long", r.bounded = true, r.cpus.size = 1025, r.cpus.data = big);
     REFUSE("fdnums is not a list of numbers", r.fdnums = SPAN("\3\0\0"));
     REFUSE("fdnums holds a number that cannot be inherited", r.fdnums = SPAN("\2\0\0\0"));
