@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """Real programs under python3 and under warmpy: byte for byte the same? And how long does each take?
 
-    .venv/bin/python bench/programs.py [--only TOOL,…] [--again] [--no-times] [--seconds S] [--output FILE]
+    .venv/bin/python bench/programs.py [--only TOOL,…] [--again] [--no-times | --times] [--seconds S] [--output FILE]
 
 Installs the tools of tests/programs into .cache/programs (once), runs each case of tests/programs/cases.py cold, in a
 bare zygote and in one with the tool's preload, and compares stdout, stderr, exit status and every file left. Then the
 first case of each tool is timed, the three ways in turn, and these runs are compared as well. Appends JSON lines to
-bench/results/programs and draws docs/img/programs.svg. The exit status is 1 when anything differed or was not warm.
+bench/results/programs and draws docs/img/programs.svg. --times does the second half alone, for the tools of --only; with
+--again it takes the place of what the file's last run has of them, so that a quiet machine is needed for minutes only. The exit status is 1 when anything differed or was not warm.
 """
 
 import argparse
+import contextlib
 import os
+import resource
 import sys
 import time
 
@@ -24,6 +27,32 @@ import venvs  # noqa: E402
 from trials import BARE, COLD, PRELOADED  # noqa: E402
 
 MOST_ROUNDS = 15
+
+
+class Others:
+    """CPU time of whatever is neither this process nor a child of it, while `with` lasts (as often as it does)."""
+
+    def __init__(self):
+        self.used = self.elapsed = 0.0
+
+    @staticmethod
+    def now():
+        with open("/proc/stat", encoding="ascii") as file:
+            user, nice, system, _, _, interrupts, soft = map(int, file.readline().split()[1:8])
+        own = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK") - own, time.monotonic()
+
+    def __enter__(self):
+        self.before = self.now()
+
+    def __exit__(self, *exception):
+        used, clock = self.now()
+        self.used += used - self.before[0]
+        self.elapsed += clock - self.before[1]
+
+    @property
+    def cpus(self):
+        return max(0.0, self.used / self.elapsed)
 
 
 class Comparison:
@@ -66,15 +95,19 @@ class Comparison:
             self.check(how, self.user.trial(self.case, how))
 
     def measure(self, seconds):
-        """{how: [ns, …]} of runs in turn, for about so many seconds: at least three of each."""
+        """{how: [ns, …]} of runs in turn, for about so many seconds: at least three of each. Meanwhile, in
+        `self.others`, how many CPUs everything else on the machine had: python's runs tell, which are all our own."""
         samples = {COLD: [], BARE: [], PRELOADED: []}
+        others = Others()
         end = time.monotonic() + seconds
         while len(samples[COLD]) < 3 or (time.monotonic() < end and len(samples[COLD]) < MOST_ROUNDS):
             for how, found in samples.items():
-                got = self.user.trial(self.case, how)
+                with others if how == COLD else contextlib.nullcontext():
+                    got = self.user.trial(self.case, how)
                 found.append(round(got.seconds * 1e9))
                 if how != COLD:
                     self.check(how, got)
+        self.others = others.cpus
         return samples
 
 
@@ -111,6 +144,7 @@ def run_case(user, case, writer, options):
     record = {**record_of(comparison, reference), "runs": comparison.runs}
     if samples:
         record["times"] = {how: records.quantiles(values) for how, values in samples.items()}
+        record["others"] = round(comparison.others, 3)
     writer.add(record)
     print_record(record)
     return not comparison.faults
@@ -150,7 +184,9 @@ def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", help="tools, comma separated (default: all)")
     parser.add_argument("--again", action="store_true", help="put what is found in the place of the file's last run's")
-    parser.add_argument("--no-times", action="store_true", help="compare only; nothing is drawn")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--no-times", action="store_true", help="compare only; nothing is drawn")
+    what.add_argument("--times", action="store_true", help="only the cases that are timed")
     parser.add_argument("--seconds", type=float, default=5, help="of timing per tool (default: %(default)s)")
     parser.add_argument("--output", help="result file (default: bench/results/programs/<date>-<host>.jsonl)")
     parser.add_argument("--bin", default=str(records.ROOT / ".venv" / "bin"), help="where warmpy is")
@@ -166,6 +202,7 @@ def main(argv=None):
     only = [tool for tool in options.only.split(",") if tool]
     chosen = [case for case in cases.CASES if not only or case.tool in only]
     unknown = set(only) - {case.tool for case in chosen}
+    chosen = [case for case in chosen if case.main or not options.times]
     if unknown or not chosen:
         sys.exit(f"programs: no such tool: {', '.join(sorted(unknown))}")
     path = options.output or records.RESULTS / "programs" / records.default_path().name
@@ -174,7 +211,7 @@ def main(argv=None):
     writer = records.Writer(path)
     if options.again:
         writer.run = records.load(path)[0]["run"]
-    complete = options.again or not (only or options.no_times)
+    complete = options.again or not (only or options.no_times or options.times)
     machine = writer.add({**records.machine(sys.executable), "complete": complete})
     print(f"{machine['cpu']}, {machine['cores']} CPUs, Linux {machine['kernel']}, {machine['python'].split(' (')[0]}, "
           f"commit {machine['commit']}, load {machine['load']:.1f}")

@@ -19,6 +19,7 @@ import records  # noqa: E402  (bench/ is not a package)
 from readme_table import markdown  # noqa: E402
 
 BEGIN, END = "<!-- programs:begin -->", "<!-- programs:end -->"
+QUIET = 0.3  # CPUs: what a machine does beside us without anybody noticing
 WAYS = "python3", "warmpy", "warmpy with preload"
 
 
@@ -51,10 +52,12 @@ def summary(found):
 
 def origin(found):
     machine = records.pick(found, "machine")[-1]
+    # Of a run older than that figure the load is known.
+    busy = max([r.get("others", machine["load"]) for r in found if "times" in r], default=machine["load"])
     kind = "virtual machine" if machine["virtual"] else "machine"
     return (f"{machine['cpu']}, {machine['cores']}-core {kind}, Linux {machine['kernel'].split('-')[0]}, "
             f"{machine['python'].split(' (')[0]}, {machine['run'][:10]}, commit {machine['commit']}"
-            + (f", on a busy machine (load {machine['load']:.0f})." if machine["load"] > 1 else "."))
+            + (f", on a busy machine (other work had up to {busy:.1f} CPUs)." if busy > QUIET else "."))
 
 
 def parity(found):

@@ -71,7 +71,7 @@ FORMATTERS = [
         ("a wrong option", "{bin}/black --no-such-option", 2, MODULES),
     ),
     *tool(
-        "isort", "dev", "argparse,difflib,tomllib,concurrent.futures,dataclasses,subprocess",
+        "isort", "dev", "isort.main",
         ("a package", "-m isort --check lib/json", 1, MODULES),
         ("in place", "{bin}/isort lib/json", 0, MODULES),
     ),
@@ -99,7 +99,7 @@ LINTERS = [
         ("a syntax error", "-m flake8 lib/broken.py", 1, BROKEN),
     ),
     *tool(
-        "pylint", "dev", "pylint.lint,pylint.checkers,pylint.reporters.text",
+        "pylint", "dev", "pylint.lint,pylint.checkers,pylint.reporters.text,isort",
         ("findings", "-m pylint lib/json/scanner.py", 24, MODULES),
         ("two processes", "{bin}/pylint --jobs 2 lib/textwrap.py lib/shlex.py", 28, MODULES),
     ),
@@ -126,7 +126,7 @@ LINTERS = [
         ("complexity", "-m radon cc -s -a lib/textwrap.py lib/shlex.py lib/json", 0, MODULES),
     ),
     *tool(
-        "codespell", "dev", "codespell_lib",
+        "codespell", "dev", "codespell_lib,tomllib",
         ("findings", "-m codespell_lib lib/textwrap.py lib/shlex.py README.rst", 0, both(MODULES, PACKAGE)),
     ),
     *tool(
@@ -134,7 +134,7 @@ LINTERS = [
         ("findings", "-m yamllint -f parsable --strict .", 2, both(fixture("playbook"), fixture("mkdocs"))),
     ),
     *tool(
-        "sqlfluff", "dev", "click,colorama,diff_cover,jinja2.sandbox,pathspec,regex,tblib,tqdm,yaml,multiprocessing.pool",
+        "sqlfluff", "dev", "sqlfluff.cli.commands,sqlfluff.core.plugin.host",
         ("findings", "-m sqlfluff lint --dialect ansi report.sql", 1, fixture("sql")),
         ("fixed", "{bin}/sqlfluff fix --dialect ansi report.sql", 1, fixture("sql")),
         ("what cannot be parsed", "-m sqlfluff lint --dialect ansi broken.sql", 1, fixture("sql")),
@@ -208,12 +208,12 @@ WRITERS = [
         ("warnings are errors", "{bin}/mkdocs build --strict", 1, inputs.MKDOCS, REPRODUCIBLE),
     ),
     *tool(
-        "nbconvert", "docs", "jinja2,nbformat.v4,jupyter_client.manager,nbclient.client,bs4,mistune,pygments.lexers,traitlets.config.application,zmq",
+        "nbconvert", "docs", "nbconvert.nbconvertapp,nbconvert.preprocessors,jupyter_client.manager,nbclient.client,zmq",
         ("execute a notebook", "{bin}/jupyter-nbconvert --execute --to markdown nb.ipynb", 0, inputs.NOTEBOOK),
         ("a notebook that fails", "-m nbconvert --execute --to html bad.ipynb", 1, inputs.NOTEBOOK),
     ),
     *tool(
-        "ipython", "docs", "prompt_toolkit.shortcuts,jedi,pygments.lexers,traitlets.config.application,stack_data,asyncio,sqlite3",
+        "ipython", "docs", "IPython,prompt_toolkit.shortcuts,jedi,pygments.lexers,stack_data,asyncio,sqlite3",
         ("a script", "{bin}/ipython --colors=NoColor --HistoryManager.enabled=False lib/textwrap.py", 0, MODULES),
     ),
 ]
@@ -231,7 +231,7 @@ OPERATORS = [
         ("makemigrations", "manage.py makemigrations --no-header", 0, fixture("django")),
         ("collectstatic", "manage.py collectstatic --no-input", 0, fixture("django")),
         ("an unknown command", "manage.py nonsense", 1, fixture("django")),
-        ("django-admin", "{bin}/django-admin startapp", 1, inputs.nothing),
+        ("django-admin", "{bin}/django-admin startapp", 2, inputs.nothing),
     ),
     *tool(
         "httpie", "ops", "requests,rich.console,pygments.lexers,pygments.formatters.terminal256,requests_toolbelt,argparse,multidict",
@@ -270,4 +270,57 @@ OPERATORS = [
     ),
 ]
 
-CASES = FORMATTERS + LINTERS + BUILDERS + WRITERS + OPERATORS
+PLOT = both(fixture("scripts"), sklearn_data("data/iris.csv"))
+
+MORE = [
+    *tool(
+        "matplotlib", "more", "pandas,matplotlib.pyplot,matplotlib.backends.backend_agg",
+        ("a diagram of a table, by pandas", "plot.py iris.csv", 0, PLOT, {"settled": True}),
+        ("no such table", "plot.py none.csv", 1, PLOT, {"settled": True}),
+    ),
+    *tool(
+        "sympy", "more", "sympy",
+        ("three integrals", "integrate.py", 0, fixture("scripts")),
+    ),
+    *tool(
+        "fastapi", "more", "fastapi",
+        ("a service describes itself", "app.py", 0, fixture("service")),
+    ),
+    *tool(
+        "gunicorn", "more", "gunicorn.app.wsgiapp,fastapi",
+        ("check of a configuration", "{bin}/gunicorn --check-config app:app", 0, fixture("service")),
+    ),
+    *tool(
+        "celery", "more", "celery.bin.celery",
+        ("its version", "{bin}/celery --version", 0, inputs.nothing),
+        ("no such application", "{bin}/celery -A none report", 2, inputs.nothing),
+    ),
+    *tool(
+        "jupytext", "more", "jupytext.cli",
+        ("a notebook as a script", "{bin}/jupytext --to py:percent nb.ipynb", 0, inputs.NOTEBOOK),
+    ),
+    *tool(
+        "pelican", "more", "pelican",
+        ("a site", "{bin}/pelican -q -s pelicanconf.py -o out", 0, fixture("pelican")),
+    ),
+    *tool(
+        "pre-commit", "more", "pre_commit.main",
+        ("a configuration", "{bin}/pre-commit validate-config", 0, fixture("checks")),
+        ("a wrong configuration", "-m pre_commit validate-config broken.yaml", 1, fixture("checks")),
+    ),
+    *tool(
+        "tox", "more", "tox.run",
+        ("its environments", "-m tox list", 0, fixture("checks")),
+    ),
+    *tool(
+        "pytest-xdist", "more", "pytest,xdist.plugin,xdist.dsession",
+        ("two processes", "-m pytest -qq -n 2 -p no:cacheprovider tests/test_sundial.py", 0, PACKAGE),
+    ),
+    *tool(
+        "yt-dlp", "more", "yt_dlp",
+        ("what it knows", "{bin}/yt-dlp --list-extractors", 0, inputs.nothing),
+        ("a wrong option", "-m yt_dlp --no-such-option", 2, inputs.nothing),
+    ),
+]
+
+CASES = FORMATTERS + LINTERS + BUILDERS + WRITERS + OPERATORS + MORE
