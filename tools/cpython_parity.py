@@ -35,6 +35,7 @@ from cpython_report import report
 from cpython_runs import ROOT, Comparison, Lane
 
 RESULTS = ROOT / "tests" / "cpython" / "results"
+UNKNOWN = 5.0  # seconds that both sides of a module that has never run may take
 ASK = "import sys, test; print(*sys.version_info[:2], test.__path__[0])"
 
 
@@ -108,6 +109,15 @@ def done_already(path: Path) -> dict[str, Comparison]:
     return {result.module: result for result in map(Comparison.of_line, lines)}
 
 
+def quickest_first(modules: list[str], results: Path) -> list[str]:
+    """`modules` by how long any interpreter's took, so that a run that is ended early has compared the most."""
+    took: dict[str, float] = {}
+    for path in results.glob("3.*.jsonl"):
+        for module, result in done_already(path).items():
+            took[module] = max(took.get(module, 0), sum(result.seconds))
+    return sorted(modules, key=lambda module: took.get(module, UNKNOWN))
+
+
 def run_suite(python: str, version: str, options: argparse.Namespace) -> int:
     """Runs what is asked for of one interpreter; the number of modules with differences."""
     path = options.results / f"{version}{'-preload' if options.preload else ''}.jsonl"
@@ -115,7 +125,7 @@ def run_suite(python: str, version: str, options: argparse.Namespace) -> int:
     patterns = options.modules.split(",") if options.modules else ["*"]
     wanted = [name for name in modules_of(python)
               if any(fnmatch.fnmatch(name.removeprefix("test."), p.removeprefix("test.")) for p in patterns)]
-    todo = [name for name in wanted if name not in known]
+    todo = quickest_first([name for name in wanted if name not in known], options.results)
     progress = Progress(path, len(todo), options.quiet, options.json)
     todo.reverse()
 
@@ -168,7 +178,7 @@ def main() -> int:
     parser.add_argument("--python", action="append", help="an interpreter (default: all that have the test package)")
     parser.add_argument("--modules", help="names or patterns, comma separated: test_os,test_asyncio.*")
     parser.add_argument("--jobs", type=int, default=1, help="modules at a time")
-    parser.add_argument("--limit", type=float, default=300, help="seconds in which a test must end")
+    parser.add_argument("--limit", type=float, default=200, help="seconds in which a test must end")
     parser.add_argument("--rounds", type=int, default=3, help="runs of what differs")
     parser.add_argument("--preload", default="", help="modules to preload, of which the last proves it")
     parser.add_argument("--again", action="store_true", help="run what has a result already, too")

@@ -5,8 +5,8 @@
     suite.close()
 
 A test method's *outcome* is what `cpython_outcomes.py` noted of it: a tuple, since a method with failing subtests has
-several. A method that began and did not end has the outcome ("unfinished",), one that the other side has and this
-one has not is ("missing",). Two pseudo methods tell of the run itself: "(exit status)".
+several. A method that ended the process has the outcome ("died signal 11",), one that hung is ("unfinished",), one that
+the other side has and this one has not is ("missing",). A pseudo method tells of the run itself: "(exit status)".
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -34,6 +35,9 @@ RECORDER = Path(__file__).with_name("cpython_outcomes.py")
 STATUS = "(exit status)"
 PRIME = "-m", "__future__"  # the same context as `-m unittest`, and over at once
 TRIES = 4  # for a warm run, before it is said that there is none
+LAST = "unfinished", "died "
+POLL = 5.0  # seconds
+MOST = 20  # methods of a module that are left out for what they do to the others
 Outcomes = dict[str, tuple[str, ...]]
 
 
@@ -48,8 +52,9 @@ class Run:
     hung: bool
     log: str
 
-    def unfinished(self) -> set[str]:
-        return {test for test, outcome in self.outcomes.items() if "unfinished" in outcome}
+    def last(self) -> list[str]:
+        """The methods after which there were no more: one that hung, or that ended the process."""
+        return sorted(test for test, outcome in self.outcomes.items() if any(o.startswith(LAST) for o in outcome))
 
 
 @dataclass
@@ -125,7 +130,7 @@ def read_outcomes(path: Path) -> tuple[Outcomes, dict[str, str], bool]:
 class Lane:
     """Runs modules one after the other, each run in emptied directories."""
 
-    def __init__(self, bin_dir: str, python: str, limit: float = 300, rounds: int = 3, preload: str = "") -> None:
+    def __init__(self, bin_dir: str, python: str, limit: float = 200, rounds: int = 3, preload: str = "") -> None:
         self.user = Warm(bin_dir, python)
         self.python, self.limit, self.rounds = python, limit, rounds
         self.tmp = Path(self.user.dir) / "t"
@@ -190,7 +195,8 @@ class Lane:
         argv = [self.user.warmpy if warm else self.python, "-m", "unittest", RECORDER.stem]
         began = time.monotonic()
         with open(self.state / "log", "wb") as log:
-            process = self.user.spawn(argv, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            process = self.user.spawn(
+                argv, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, before=as_in_a_shell)
             hung = not self.ends(process.pid, noted)
             if hung:
                 procs.kill([process.pid, *self.leftovers()])
@@ -199,37 +205,44 @@ class Lane:
         seconds = time.monotonic() - began
         outcomes, texts, preloaded = read_outcomes(noted)
         if not hung:
-            outcomes[STATUS] = (f"{process.result.kind} {process.result.value}",)
+            status = f"{process.result.kind} {process.result.value}"
+            for test, outcome in outcomes.items():
+                outcomes[test] = tuple(f"died {status}" if o == "unfinished" else o for o in outcome)
+            outcomes[STATUS] = (status,)
         text = (self.state / "log").read_text("utf-8", "replace")
         return Run(outcomes, texts, seconds, process.result.warm and (preloaded or not self.preload), hung, text)
 
     def ends(self, pid: int, noted: Path) -> bool:
-        """Waits for the end of a run; false when it notes no event for too long, or is to be stopped."""
-        last, size = time.monotonic(), 0
-        while procs.wait_gone([pid], 5):
+        """Waits for the end of a run; false when it notes no event for too long, or is to be stopped. The time for
+        which the machine, or all of this, was suspended does not count."""
+        silent, size = 0.0, 0
+        while procs.wait_gone([pid], POLL):
             new = noted.stat().st_size if noted.exists() else 0
-            if new != size:
-                last, size = time.monotonic(), new
-            if self.stopped or time.monotonic() - last > self.limit:
+            silent = silent + POLL if new == size else 0
+            size = new
+            if self.stopped or silent > self.limit:
                 return False
         return True
 
     def compare(self, module: str) -> Comparison:
         """Runs both sides, and again for the methods that differ: one that always differs is a difference, one whose
-        outcomes overlap is not steady. A test that hangs under python is left out, so that the others are compared."""
-        whole = Choice()
+        outcomes overlap is not steady. A test that hangs under python is left out, so that the others are compared; one
+        that ends python is run by itself."""
+        whole, alone = Choice(), list[str]()
         cold = self.run(module, False, whole)
-        while cold.hung and (stuck := sorted(cold.unfinished())) and len(whole.without) < TRIES:
+        while (stuck := cold.last()) and len(whole.without) < MOST:
+            alone += [] if cold.hung else stuck
             whole = Choice(without=[*whole.without, *stuck])
             cold = self.run(module, False, whole)
-        warm = self.run(module, True, whole)
-        result = Comparison(module, self.version, warm=warm.warm, unfinished=whole.without)
+        runs = [self.both(module, whole, alone, cold)]
+        cold, warm = runs[0]
+        result = Comparison(module, self.version, warm=warm.warm)
+        result.unfinished = [test for test in whole.without if test not in alone]
         result.seconds = (round(cold.seconds, 2), round(warm.seconds, 2))
         suspects = differing(cold, warm)
-        runs = [(cold, warm)]
         while suspects and len(runs) < self.rounds:
             choice = Choice(narrowed(suspects, runs[0]), whole.without)
-            runs.append((self.run(module, False, choice), self.run(module, True, choice)))
+            runs.append(self.both(module, choice, [test for test in alone if test in suspects]))
             suspects = [test for test in suspects if test in differing(*runs[-1])]
         judge(result, runs)
         if result.differs or result.unsteady:
@@ -238,6 +251,24 @@ class Lane:
                 self.logs(module, f"warm{number}", pair[1].log)
         self.clear()
         return result
+
+    def both(self, module: str, choice: Choice, alone: list[str], cold: Run | None = None) -> tuple[Run, Run]:
+        """Both sides of `choice`, of which python's may have been run, and of each method that wants a run `alone`."""
+        cold = cold or self.run(module, False, choice)
+        warm = self.run(module, True, choice)
+        for test in alone:
+            for side in (cold, warm):
+                run = self.run(module, side is warm, Choice([test]))
+                side.outcomes[test] = outcome_in(run, test)
+                side.log += run.log
+                side.warm = side.warm and run.warm if side is warm else side.warm
+        return cold, warm
+
+
+def as_in_a_shell() -> None:
+    """Called in the child: a shell that is not interactive has what it starts with "&" ignore these."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def outcome_in(run: Run, test: str) -> tuple[str, ...]:

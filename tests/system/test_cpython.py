@@ -93,7 +93,7 @@ def test_outcomes_tell_every_ending_of_a_test(lanes, suites):
         "test_pass": ("pass",), "test_fail": ("fail AssertionError",), "test_error": ("error OSError",),
         "test_skip": ("skip not today",), "test_xfail": ("xfail AssertionError",), "test_xpass": ("xpass",),
         "test_sub": ("error ValueError (number=#)", "fail AssertionError (number=#)", "skip no #"),
-        "test_last": ("unfinished",), "(exit status)": ("exit 3",),
+        "test_last": ("died exit 3",), "(exit status)": ("exit 3",),
     }
 
 
@@ -114,6 +114,22 @@ def test_a_method_that_warmpy_alone_fails_is_found(bin_dir, suites):
         (cpython_runs.STATUS, [["exit 0"]], [["exit 1"]]),
         ("parent.T.test_parent", [["pass"]], [["fail AssertionError"]])]
     assert (result.methods, result.same) == (2, 1)
+
+
+def test_what_ends_the_process_or_hangs_does_not_hide_the_other_methods(bin_dir, suites):
+    lane = cpython_runs.Lane(bin_dir, max(suites.items())[1], limit=5)
+    try:
+        path = lane.state / "path"
+        path.mkdir()
+        path.joinpath("fatal.py").write_text(FATAL)
+        lane.env["PYTHONPATH"] = str(path)
+        lane.prime()
+        result = lane.compare("fatal")
+    finally:
+        lane.close()
+    assert result.warm and not result.differs and not result.unsteady
+    assert result.unfinished == ["fatal.T.test_hang"]
+    assert (result.methods, result.same, result.outcomes) == (4, 4, {"died": 2, "pass": 2})
 
 
 def run_of(hung=False, **outcomes):
@@ -156,6 +172,17 @@ class T(unittest.TestCase):
     def test_parent(self):
         with open(f"/proc/{os.getppid()}/cmdline", "rb") as file:
             self.assertNotIn(b"boot.py", file.read())
+    def test_pass(self): pass
+"""
+
+FATAL = """
+import os, signal, unittest
+class T(unittest.TestCase):
+    def test_exit(self): os._exit(3)
+    def test_hang(self): signal.pause()
+    def test_interrupts_are_not_ignored(self):
+        self.assertEqual(signal.getsignal(signal.SIGINT), signal.default_int_handler)
+    def test_kill(self): os.kill(os.getpid(), signal.SIGKILL)
     def test_pass(self): pass
 """
 
