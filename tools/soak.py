@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Many runs, looking for what builds up: `make soak`, or .venv/bin/python tools/soak.py [--runs N] [--side-by-side N].
 
-Runs short programs through warmpy, several at a time: such that exit with a status, die of a signal, fork a child or
-write much. Checks each one's status and output. Every tenth of the way it notes what daemon and zygotes hold:
-descriptors, zombies, private memory. Fails when a run went wrong or something grew.
+Runs short programs through warmpy, several at a time, with a preload and without: such that exit with a status, die of
+a signal, fork a child or write much. Checks each one's status and output. Every tenth of the way it notes what daemon
+and zygotes hold: processes, descriptors, zombies, private memory. Fails when a run went wrong, something grew, or a
+process is left after `warmctl stop`.
 """
 
 import argparse
@@ -19,6 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "system"))
+
+import procs  # noqa: E402  (tests/system is not a package)
+
 PROGRAMS = (
     ("print(6 * 7)", 0, b"42\n"),
     ("import sys; sys.exit(3)", 3, b""),
@@ -27,12 +32,15 @@ PROGRAMS = (
     ("import os; os._exit(9)", 9, b""),
     ("print('x' * 100000)", 0, b"x" * 100000 + b"\n"),
 )
+PRELOADS = ("", "json,decimal,threading")
 MEMORY_SLACK_KB = 2048  # allocators need a while to settle
+LEAVE_S = 10
 
 
 class Held(NamedTuple):
-    """What the daemon and its zygotes hold, standby workers aside."""
+    """What the daemon and its zygotes hold: all of their processes; the rest without the standby workers."""
 
+    processes: int
     fds: int
     zombies: int
     private_kb: int
@@ -70,7 +78,8 @@ class Soak:
                     return
                 self.next += 1
             code, status, out = PROGRAMS[number % len(PROGRAMS)]
-            with subprocess.Popen([self.warmpy, "-c", code], env=self.env, stdout=-1, stderr=subprocess.STDOUT) as run:
+            env = self.env | {"WARMFORK_PRELOAD": PRELOADS[number // len(PROGRAMS) % len(PRELOADS)]}
+            with subprocess.Popen([self.warmpy, "-c", code], env=env, stdout=-1, stderr=subprocess.STDOUT) as run:
                 assert run.stdout
                 got = run.stdout.read()
                 os.waitid(os.P_PID, run.pid, os.WEXITED | os.WNOWAIT)
@@ -87,8 +96,9 @@ class Soak:
         for thread in threads:
             thread.join()
 
-    def control(self, *args: str) -> str:
-        return subprocess.run([self.warmctl, *args], env=self.env, capture_output=True, text=True, check=True).stdout
+    def control(self, *args: str, preload: str = "") -> str:
+        env = self.env | {"WARMFORK_PRELOAD": preload}
+        return subprocess.run([self.warmctl, *args], env=env, capture_output=True, text=True, check=True).stdout
 
     def held(self) -> Held:
         daemon = int(self.log.read_text().split("daemon[")[1].split("]")[0])
@@ -100,7 +110,7 @@ class Soak:
             for line in read(Path(f"/proc/{pid}/smaps_rollup")).splitlines():
                 if line.startswith("Private_Dirty"):
                     private += int(line.split()[1])
-        return Held(sum(len(os.listdir(f"/proc/{p}/fd")) for p in set(lasting)), zombies, private)
+        return Held(len(family), sum(len(os.listdir(f"/proc/{p}/fd")) for p in set(lasting)), zombies, private)
 
 
 def main() -> int:
@@ -115,7 +125,8 @@ def main() -> int:
     notes: list[Held] = []
     begin = time.monotonic()
     try:
-        soak.control("warm")
+        for preload in PRELOADS:
+            soak.control("warm", preload=preload)
         for _ in range(10):
             soak.run(options.runs // 10, options.side_by_side)
             notes.append(soak.held())
@@ -125,12 +136,16 @@ def main() -> int:
                 break
     finally:
         soak.control("stop")
+        left = procs.wait_gone(procs.belonging_to(directory), LEAVE_S)
+        soak.faults += [f"left after warmctl stop: {procs.describe(pid)}" for pid in left]
         shutil.rmtree(directory, ignore_errors=True)
     first, last = notes[0], notes[-1]  # the first tenth is for warming up
     if soak.cold > soak.next // 100:
         soak.faults.append(f"{soak.cold} of {soak.next} runs were cold, although a zygote was ready")
     if last.fds > first.fds + 2 * options.side_by_side:
         soak.faults.append(f"descriptors: {first.fds} → {last.fds}")
+    if last.processes > first.processes + 2 * options.side_by_side:  # what replaces a worker and what ends overlap
+        soak.faults.append(f"processes: {first.processes} → {last.processes}")
     if last.zombies > options.side_by_side:
         soak.faults.append(f"{last.zombies} zombies")
     if last.private_kb > first.private_kb + MEMORY_SLACK_KB:
