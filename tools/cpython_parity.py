@@ -37,6 +37,13 @@ from cpython_runs import ROOT, Comparison, Lane
 RESULTS = ROOT / "tests" / "cpython" / "results"
 LEFT_OUT = ("test.test_zipfile64",)  # writes files of 6 GB, for longer than everything else takes; runs when named
 UNKNOWN = 5.0  # seconds that both sides of a module that has never run may take
+STDLIB = """if True:
+    import importlib.util, sys, warnings
+    warnings.simplefilter("ignore")
+    apart = "antigravity this tkinter turtle turtledemo idlelib".split()  # a browser, a poem, a display
+    print(*(name for name in sorted(sys.stdlib_module_names)
+            if not name.startswith("_") and name not in apart and importlib.util.find_spec(name)), sep=",")
+"""
 ASK = "import sys, test; print(*sys.version_info[:2], test.__path__[0])"
 
 
@@ -73,6 +80,12 @@ def modules_of(python: str) -> list[str]:
 def in_packages(path: Path, top: Path) -> bool:
     """Whether the file can be imported as a submodule: data of a test lies beside, in plain directories."""
     return all((parent / "__init__.py").exists() for parent in path.parents if parent.is_relative_to(top))
+
+
+def standard_library(python: str) -> str:
+    """What `--preload stdlib` preloads: the public modules, of which none opens a window or prints."""
+    asked = subprocess.run([python, "-I", "-c", STDLIB], capture_output=True, text=True, check=True)
+    return asked.stdout.strip()
 
 
 class Progress:
@@ -130,7 +143,8 @@ def run_suite(python: str, version: str, options: argparse.Namespace) -> int:
     progress = Progress(path, len(todo), options.quiet, options.json)
     todo.reverse()
 
-    lanes = [Lane(str(options.bin.absolute()), python, options.limit, options.rounds, options.preload)
+    preload = standard_library(python) if options.preload == "stdlib" else options.preload
+    lanes = [Lane(str(options.bin.absolute()), python, options.limit, options.rounds, preload)
              for _ in range(min(options.jobs, len(todo)))]
     ended = False
     try:
@@ -149,6 +163,14 @@ def run_suite(python: str, version: str, options: argparse.Namespace) -> int:
         for lane in lanes:
             lane.close(check=ended)
     return progress.failed
+
+
+def tell_missing(found: dict[str, str], results: Path) -> None:
+    """Says which modules of the interpreters at hand have no result."""
+    for version, python in found.items():
+        known = done_already(results / f"{version}.jsonl")
+        missing = [name for name in modules_of(python) if name not in known and name not in LEFT_OUT]
+        print(f"cpython_parity: {version}: {len(known)} modules, {' '.join(missing) or 'none'} missing", file=sys.stderr)
 
 
 def work(lane: Lane, todo: list[str], progress: Progress) -> None:
@@ -181,7 +203,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="modules at a time")
     parser.add_argument("--limit", type=float, default=200, help="seconds in which a test must end")
     parser.add_argument("--rounds", type=int, default=3, help="runs of what differs")
-    parser.add_argument("--preload", default="", help="modules to preload, of which the last proves it")
+    parser.add_argument("--preload", default="", help="modules to preload, of which the last proves it, or stdlib for all")
     parser.add_argument("--again", action="store_true", help="run what has a result already, too")
     parser.add_argument("--results", type=Path, default=RESULTS, help="directory of the results")
     parser.add_argument("--logs", type=Path, help="directory for the output of runs that differ")
@@ -193,12 +215,15 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="with --report: only say whether it is up to date")
     options = parser.parse_args()
 
-    if options.report:
-        return report(options.results, check=options.check)
+    if options.report and options.check:
+        return report(options.results, check=True)
     found = suites()
     if options.python:
         versions = [re.search(r"3\.\d+", subprocess.check_output([path, "-V"], text=True)) for path in options.python]
         found = {match[0]: path for match, path in zip(versions, options.python, strict=True) if match}
+    if options.report:
+        tell_missing(found, options.results)
+        return report(options.results, check=False)
     if not found:
         parser.error("no interpreter with CPython's test package; name one with --python")
     if options.list:

@@ -118,7 +118,7 @@ def counts(suites: list[Suite], causes: list[Cause]) -> list[str]:
         row += [by[name] for name in CAUSES]
         unsteady = [entry for result in suite.modules for entry in result.unsteady if entry.test != STATUS]
         hanging = [test for result in suite.modules for test in result.unfinished]
-        row += [len(unsteady), len(hanging), outcomes["skip"], outcomes["fail"] + outcomes["error"]]
+        row += [len(unsteady), len(hanging), outcomes["skip"], outcomes["fail"] + outcomes["error"] + outcomes["died"]]
         rows.append([f"{value:,}" if isinstance(value, int) else str(value) for value in row])
     return table(["CPython", "modules", "methods compared", "same", *(f"differ: {text}" for text in CAUSES.values()),
                   "unsteady", "not ended", "skipped by both", "failed by both"], rows)

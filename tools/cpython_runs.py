@@ -151,7 +151,7 @@ class Lane:
     def leftovers(self) -> list[int]:
         """What a run has left running: not the daemon, the zygotes, and the standby workers, which show what the zygote
         was made for."""
-        found = {pid for path in (self.tmp, self.work) for pid in procs.belonging_to(str(path))}
+        found = procs.belonging_to(self.user.dir)
         ours = re.compile(rb"^warmforkd\0|/boot\.py\0|\0" + PRIME[1].encode() + rb"\0")
         return [pid for pid in found if not ours.search(procs.read(f"/proc/{pid}/cmdline"))]
 
