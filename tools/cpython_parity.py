@@ -129,7 +129,12 @@ def quickest_first(modules: list[str], results: Path) -> list[str]:
     for path in results.glob("3.*.jsonl"):
         for module, result in done_already(path).items():
             took[module] = max(took.get(module, 0), sum(result.seconds))
-    return sorted(modules, key=lambda module: took.get(module, UNKNOWN))
+
+    def seconds(module: str) -> float:
+        """What is one module here may be a package of several there."""
+        return took.get(module) or sum(s for name, s in took.items() if name.startswith(module + ".")) or UNKNOWN
+
+    return sorted(modules, key=seconds)
 
 
 def run_suite(python: str, version: str, options: argparse.Namespace) -> int:
@@ -170,7 +175,8 @@ def tell_missing(found: dict[str, str], results: Path) -> None:
     for version, python in found.items():
         known = done_already(results / f"{version}.jsonl")
         missing = [name for name in modules_of(python) if name not in known and name not in LEFT_OUT]
-        print(f"cpython_parity: {version}: {len(known)} modules, {' '.join(missing) or 'none'} missing", file=sys.stderr)
+        text = f"{version}: {len(known)} modules, {' '.join(missing) or 'none'} missing"
+        print(f"cpython_parity: {text}", file=sys.stderr)
 
 
 def work(lane: Lane, todo: list[str], progress: Progress) -> None:
@@ -203,7 +209,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="modules at a time")
     parser.add_argument("--limit", type=float, default=200, help="seconds in which a test must end")
     parser.add_argument("--rounds", type=int, default=3, help="runs of what differs")
-    parser.add_argument("--preload", default="", help="modules to preload, of which the last proves it, or stdlib for all")
+    parser.add_argument("--preload", default="", help="modules to preload, the last proves it; or stdlib: all")
     parser.add_argument("--again", action="store_true", help="run what has a result already, too")
     parser.add_argument("--results", type=Path, default=RESULTS, help="directory of the results")
     parser.add_argument("--logs", type=Path, help="directory for the output of runs that differ")

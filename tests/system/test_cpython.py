@@ -132,6 +132,16 @@ def test_what_ends_the_process_or_hangs_does_not_hide_the_other_methods(bin_dir,
     assert (result.methods, result.same, result.outcomes) == (4, 4, {"died": 2, "pass": 2})
 
 
+def test_the_quickest_modules_come_first(tmp_path):
+    """As any interpreter's results have it; packages count as the module of the same name."""
+    results = {"3.10": {"slow": 90, "quick": 1}, "3.12": {"quick": 2, "package.a": 20, "package.b": 20}}
+    for version, took in results.items():
+        lines = [cpython_runs.Comparison(name, version, seconds=(s / 2, s / 2)).line() for name, s in took.items()]
+        (tmp_path / f"{version}.jsonl").write_text("".join(line + "\n" for line in lines))
+    names = ["slow", "package", "unknown", "quick"]
+    assert cpython_parity.quickest_first(names, tmp_path) == ["quick", "unknown", "package", "slow"]
+
+
 def run_of(hung=False, **outcomes):
     told = {test: (outcome,) for test, outcome in outcomes.items() if outcome}
     return cpython_runs.Run(told, {}, 1.0, True, hung, "")
