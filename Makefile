@@ -12,7 +12,7 @@ MESON := $(tools_path) $(BIN)/meson
 NINJA := $(tools_path) $(BIN)/ninja
 PYTEST_ARGS ?= -n auto --dist loadscope
 
-sources := $(shell find src include python share docs/man tools/build_backend.py meson.build meson.options pyproject.toml -type f \
+sources := $(shell find src include boot python share docs/man tools/build_backend.py meson.build meson.options pyproject.toml -type f \
 	-not -name '*.pyc' 2>/dev/null)
 c_files = $(shell find src include tests bench -name '*.[ch]')
 

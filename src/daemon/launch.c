@@ -90,7 +90,7 @@ static int plan_make(struct daemon *d, struct plan *p, const struct wf_request *
         char *at = (char *)r->strings.data;
         for (uint32_t i = 0; i < r->argc + r->envc; i++, at += strlen(at) + 1)
             strings[i] = at;
-        wf_fmt(p->boot, sizeof p->boot, "%s/boot.py", d->libdir);
+        wf_fmt(p->boot, sizeof p->boot, "%s/boot/boot.py", d->libdir);
         wf_fmt(p->extension, sizeof p->extension, "%s/_zygote.abi3.so", d->libdir);
         p->argv[0] = p->python;
         memcpy(p->argv + 1, strings + 1, r->options * sizeof *strings);

@@ -64,7 +64,7 @@ def test_the_pytest_plugin_is_found():
 def test_what_zygotes_load_is_in_the_package():
     """The daemon and warmpy look for these files by name, in this folder, from where they lie themselves."""
     folder = Path(sysconfig.get_path("platlib")) / "warmfork"
-    for name in ("_zygote.abi3.so", "_observe.so", "boot.py", "cold_init.py", "rehearse.py", "warmup.py"):
+    for name in ("_zygote.abi3.so", "_observe.so", "boot/boot.py", "cold_init.py", "rehearse.py", "warmup.py"):
         assert (folder / name).is_file(), name
 
 
