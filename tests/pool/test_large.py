@@ -35,6 +35,65 @@ def test_bytes(executor, size):
 
 
 @pytest.mark.parametrize("size", EDGES)
+def test_text_and_bytearray(executor, size):
+    for thing in ("x" * size, "é" * (size // 2), bytearray(b"y") * size):
+        back = executor.submit(lambda x: x, thing).result()
+        assert type(back) is type(thing) and back == thing
+
+
+def test_around_the_limits_byte_by_byte(executor):
+    """Where a message begins to travel in the arena, and where pickle begins to hand it over in pieces."""
+    sizes = [n + d for n in (_queue.PAYLOAD, _queue.OUT_OF_BAND) for d in (*range(-120, -20, 3), *range(-20, 5))]
+    results = executor.map(lambda n: (n, bytes(n)), sizes, chunksize=1)
+    assert [(n, len(data)) for n, data in results] == [(n, n) for n in sizes]
+    assert list(executor.map(len, (b"z" * n for n in sizes), chunksize=1)) == sizes
+
+
+def test_pieces_in_order(executor):
+    """A pickle of many frames, large and small, and buffers beside it."""
+    thing = [os.urandom(n) for n in (10, 70_000, 3, 200_000, 65_536, 0, 65_535)] + [np.arange(50_000), "t" * 70_000] + [
+        list(range(30_000)), {i: str(i) * 50 for i in range(2000)}]
+    back = executor.submit(lambda x: x, thing).result()
+    assert back[:7] == thing[:7] and (back[7] == thing[7]).all() and back[8:] == thing[8:]
+    shared = b"s" * 100_000
+    back = executor.submit(lambda x: x, [shared, shared]).result()
+    assert back[0] is back[1] and back[0] == shared
+
+
+def test_large_exceptions(executor):
+    def fail(size):
+        raise LookupError(b"e" * size)
+
+    for size in (0, _queue.PAYLOAD - 1000, _queue.PAYLOAD, 1 << 20):
+        error = executor.submit(fail, size).exception()
+        assert isinstance(error, LookupError) and error.args == (b"e" * size,)
+
+
+def test_pickling_that_submits():
+    """A task is pickled while another one is."""
+    with ForkExecutor(1) as executor:
+
+        class Nested:
+            def __reduce__(self):
+                return int, (executor.submit(abs, -5).result(),)
+
+        assert executor.submit(lambda *a: sum(a), Nested(), 1, Nested()).result() == 11
+
+
+def test_pickling_that_fails_midway(executor):
+    class Bad:
+        def __reduce__(self):
+            raise RuntimeError("not this one")
+
+    for _ in range(3):
+        future = executor.submit(len, [bytes(100_000), np.zeros(100_000), Bad()])
+        assert isinstance(future.exception(), RuntimeError)
+        assert executor.submit(len, [1, 2, 3]).result() == 3
+        assert isinstance(executor.submit(lambda: [bytes(100_000), Bad()]).exception(), RuntimeError)
+        assert executor.submit(lambda: "fine").result() == "fine"
+
+
+@pytest.mark.parametrize("size", EDGES)
 def test_buffers(executor, size):
     array = np.arange(size, dtype=np.uint8)
     assert (executor.submit(np.add, array, 1).result() == array + 1).all()
