@@ -129,6 +129,70 @@ def load(name):
     return ", ".join(sorted(_touched)).encode() or None
 
 
+_ROUNDS = 4096  # of 624 numbers each, which an import may have drawn
+
+
+def _leads_to(state, reference, wanted, advance):
+    """Whether the generator `reference` comes to hold the words `wanted` after some numbers."""
+    for _ in range(_ROUNDS):
+        if state(reference) == wanted:
+            return True
+        advance(reference)
+    return False
+
+
+def _by_the_system(generator, keys):
+    """Whether a random.Random has the state of one that was seeded with one of these keys."""
+    base = sys.modules["_random"].Random
+
+    def words(r):
+        return base.getstate(r)[:-1]
+
+    wanted = words(generator)
+    return any(_leads_to(words, base(int.from_bytes(key, "little")), wanted, lambda r: r.getrandbits(32 * 624)) for key in keys)
+
+
+def _twister_by_the_system(generator, entropies):
+    """The same for numpy's Mersenne Twister, seeded when it was made or by seed()."""
+    sequence = sys.modules["numpy.random"].SeedSequence
+
+    def words(g):
+        return g.state["state"]["key"].tobytes()
+
+    wanted = words(generator)
+    return any(_leads_to(words, type(generator)(sequence(e)), wanted, lambda g: g.random_raw(624)) for e in entropies)
+
+
+def _bits_by_the_system(generator, entropies):
+    if type(generator).__name__ == "MT19937":
+        return _twister_by_the_system(generator, entropies)
+    return getattr(getattr(generator, "seed_seq", None), "entropy", None) in entropies
+
+
+def generators(seeds, objects):
+    """Which random number generators the system seeded, so that each program must have others: a list of random.Random's,
+    one of numpy's bit generators, whether numpy.random's own is among them, and the state of random's own if it is not.
+
+    `seeds`: all that the system was asked for; `objects`: all there are. What was seeded with anything else, or given a state, keeps it.
+    """
+    random, mtrand = sys.modules.get("random"), sys.modules.get("numpy.random.mtrand")
+    if not seeds or not (random or mtrand):
+        return [], [], True, None
+    keys = [s for s in seeds if len(s) == 2496]  # of random.seed()
+    entropies = [int.from_bytes(s, "big") for s in seeds if len(s) == 16]  # of numpy.random.SeedSequence()
+    plain, bits, kept = [], [], None
+    if random:
+        plain = [o for o in objects if issubclass(type(o), random.Random) and not issubclass(type(o), random.SystemRandom)]
+        plain = [o for o in plain if _by_the_system(o, keys)]
+        if not any(o is random._inst for o in plain):
+            kept = random._inst.getstate()
+    own = mtrand and mtrand._rand._bit_generator
+    if mtrand:
+        kind = sys.modules["numpy.random.bit_generator"].BitGenerator
+        bits = [o for o in objects if issubclass(type(o), kind) and _bits_by_the_system(o, entropies)]
+    return ([o for o in plain if o is not random._inst], [o for o in bits if o is not own], any(o is own for o in bits), kept)
+
+
 def init(path):
     """Runs the init section in __main__, as python would run it as a script."""
     main = sys.modules["__main__"].__dict__

@@ -1,6 +1,7 @@
 /* _observe.so: preloaded into a zygote from its very start, it notes what warming up depended on:
  * which environment variables C code asked for, which files were read or looked at
- * (observe_look.c), whether something was written, whether the working directory was asked for. The
+ * (observe_look.c), whether something was written, whether the working directory was asked for,
+ * what generators were seeded with. The
  * zygote serves only while all of that is as it was. observe_terminal.c is its other half. Depends
  * on libc alone.
  *
@@ -21,6 +22,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -40,6 +42,7 @@ char *secure_getenv(const char *name);
 /* src/zygote/inputs.c looks these up. */
 EXPORT size_t wf_observe_strings(int kind, const char **ret_strings);
 EXPORT void wf_observe_record(int on);
+EXPORT size_t wf_observe_seed(unsigned index, const void **ret_data);
 EXPORT int wf_observe_full;
 EXPORT atomic_uint wf_observe_cwd;     /* while recording */
 EXPORT atomic_uint wf_observe_printed; /* of write, to stdout or stderr */
@@ -126,6 +129,44 @@ EXPORT ssize_t write(int fd, const void *data, size_t size) {
     if (wf_observe_is_recording() && (fd == 1 || fd == 2))
         atomic_fetch_add(&wf_observe_printed, 1);
     return original_write ? original_write(fd, data, size) : syscall(SYS_write, fd, data, size);
+}
+
+/* What the system was asked for to seed a random number generator: random.seed() asks for 2496
+ * bytes, numpy.random.SeedSequence() for 16. Which generators hold what came of that is seen
+ * later (warmup.py). */
+#define SEEDS 256
+#define SEED_SMALL 16
+#define SEED_LARGE 2496
+
+static struct {
+    unsigned count;
+    struct {
+        size_t size;
+        unsigned char data[SEED_LARGE];
+    } seed[SEEDS]; /* the last ones; pages that are not used cost nothing */
+} seeds;
+
+EXPORT size_t wf_observe_seed(unsigned index, const void **ret_data) {
+    if (index >= SEEDS || index >= seeds.count)
+        return 0;
+    *ret_data = seeds.seed[index].data;
+    return seeds.seed[index].size;
+}
+
+EXPORT ssize_t getrandom(void *data, size_t size, unsigned flags) {
+    static __typeof__(&getrandom) original;
+    if (original == NULL)
+        original = NEXT(getrandom);
+    ssize_t got = original ? original(data, size, flags)
+                           : syscall(SYS_getrandom, data, size, flags);
+    if (is_recording() && got == (ssize_t)size && (size == SEED_SMALL || size == SEED_LARGE)) {
+        pthread_mutex_lock(&lock);
+        unsigned at = seeds.count++ % SEEDS;
+        seeds.seed[at].size = size;
+        memcpy(seeds.seed[at].data, data, size);
+        pthread_mutex_unlock(&lock);
+    }
+    return got;
 }
 
 /* Caches of compiled code are neither input nor effect: python checks them against their source. */

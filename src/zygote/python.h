@@ -53,6 +53,8 @@ int zy_collector_init(PyObject *gc);
 PyObject *zy_collector_own(void); /* new list: what the collector sees without that; or NULL */
 bool zy_collector_thawed(void);   /* the program has asked: own and inherited are mixed */
 void zy_collector_freeze(void);   /* what there is now is inherited */
+/* reseed.c: after imports, with warmup.py's namespace. -1 with a Python exception. */
+int zy_reseed_find(PyObject *space);
 /* ending.c: _PyModule_ClearDict: names with one underscore first, then the others. */
 void zy_ending_clear_module(PyObject *module);
 /* Whether one of these objects has a finaliser (our standard streams aside). */

@@ -368,7 +368,8 @@ unsigned zy_setup(struct zy_job *job, struct wf_err *err) {
     if (zy_setup_environment(job, err) < 0 || step_arguments(job, err) < 0 ||
         step_path(job, err) < 0 || zy_noted_renew(err) < 0)
         return WF_WHY_SETUP;
-    if (PyDict_Size(zp.modules) > PyDict_Size(zp.bare_modules) &&
+    /* The rehearsal is in "/", where a module named `lib` would find its double. */
+    if (!job->rehearsal && PyDict_Size(zp.modules) > PyDict_Size(zp.bare_modules) &&
         zy_shadowed(job, zp.modules, name, sizeof name))
         return wf_err_msg(err, "%s/%s hides a preloaded module", job->path0, name), WF_WHY_SHADOW;
     if (zy_runs_preloaded(job))

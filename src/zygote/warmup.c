@@ -209,6 +209,8 @@ static int settle(PyObject *space, struct wf_err *err) {
     zy_inputs_bind(&zy.request);
     if (zy_changes_find(&zy.request, err) < 0)
         return -1;
+    if (zy_reseed_find(space) < 0)
+        return zp_failed(err, "warmup.generators");
     drop_namespace(space);
     if (zp_note_inherited() < 0 || zy_ending_init() < 0)
         return zp_failed(err, "sys.modules");

@@ -274,3 +274,12 @@ def test_caches_have_the_modes_of_their_user(warm, mask):
     modes = {name.split(".")[0]: os.stat(f"{lib}/__pycache__/{name}").st_mode & 0o777 for name in os.listdir(f"{lib}/__pycache__")}
     assert STANDIN or modes == {"sitecustomize": 0o666 & ~mask, "preloaded": 0o666 & ~mask}
     assert STANDIN or os.stat(f"{lib}/__pycache__").st_mode & 0o777 == 0o777 & ~mask
+
+
+def test_named_like_a_directory_of_the_root(warm):
+    """A zygote lives in "/", where there is a `lib` too; that is no program's directory."""
+    path = with_library(warm, etc="value = 5\n")
+    warm.environment["WARMFORK_PRELOAD"] = "etc"
+    is_preloaded(warm, "etc")
+    warm.same(["-c", "import etc; print(etc.value, etc.__file__)"])
+    assert os.path.isdir("/etc") and path.startswith(warm.work)
