@@ -179,8 +179,6 @@ MAIN = {
     "profile": "import cProfile, pstats, io\np = cProfile.Profile()\np.runcall(len, [])\nprint(pstats.Stats(p, stream=io.StringIO()).total_calls)",
     "ctypes-errno": "import ctypes\nprint(ctypes.get_errno())",
     "subinterpreter": "import _xxsubinterpreters as s\ni = s.create()\ns.run_string(i, 'print(1 + 1, flush=True)')\ns.destroy(i)",
-    # what has the name of a module of the package warmfork is not to be found there
-    "subinterpreter-imports": "try: import _interpreters as s\nexcept ImportError: import _xxsubinterpreters as s\ni = s.create()\ns.run_string(i, 'import queue, concurrent.futures; queue.Queue(); print(queue.__name__, flush=True)')\ns.destroy(i)",
 }
 MAIN_FILES = {"helper.py": "x = 3\n", "pkg/__init__.py": "", "pkg/data.txt": "data\n", "warner.py": "import warnings\nwarnings.warn('hidden in a module', DeprecationWarning)\nwarnings.warn('user in a module')\n"}
 
