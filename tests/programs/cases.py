@@ -296,14 +296,6 @@ MORE = [
         ("no such application", "{bin}/celery -A none report", 2, inputs.nothing),
     ),
     *tool(
-        "jupytext", "more", "jupytext.cli",
-        ("a notebook as a script", "{bin}/jupytext --to py:percent nb.ipynb", 0, inputs.NOTEBOOK),
-    ),
-    *tool(
-        "pelican", "more", "pelican",
-        ("a site", "{bin}/pelican -q -s pelicanconf.py -o out", 0, fixture("pelican")),
-    ),
-    *tool(
         "pre-commit", "more", "pre_commit.main",
         ("a configuration", "{bin}/pre-commit validate-config", 0, fixture("checks")),
         ("a wrong configuration", "-m pre_commit validate-config broken.yaml", 1, fixture("checks")),
@@ -313,7 +305,7 @@ MORE = [
         ("its environments", "-m tox list", 0, fixture("checks")),
     ),
     *tool(
-        "pytest-xdist", "more", "pytest,xdist.plugin,xdist.dsession",
+        "pytest-xdist", "more", "pytest",
         ("two processes", "-m pytest -qq -n 2 -p no:cacheprovider tests/test_sundial.py", 0, PACKAGE),
     ),
     *tool(
