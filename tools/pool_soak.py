@@ -14,13 +14,15 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TypeVar
 
 from warmfork import ForkExecutor, WorkerDied
 
+T = TypeVar("T")
 SLACK_KB = 64 << 10
 
 
-def echo(x: object) -> object:
+def echo(x: T) -> T:
     return x
 
 

@@ -39,7 +39,7 @@ class Crew:
         self.feeders: list[Callable[[], bool]] = []  # inputs of maps whose results nobody will ask for
         self._thread: threading.Thread | None = None
         self._leader: int | None = None
-        self._batch: list[ForkFuture] = []
+        self._batch: list[ForkFuture[Any]] = []
         self._leaving = False
         self._watching = True  # the collector wakes up in time for the next timeout
         self._gone = threading.Event()
@@ -47,8 +47,8 @@ class Crew:
 
     # Tasks.
 
-    def submit(self, function: Any, args: Any, kwargs: Any, kind: int = messages.CALL) -> ForkFuture:
-        future = ForkFuture(self)
+    def submit(self, function: Any, args: Any, kwargs: Any, kind: int = messages.CALL) -> ForkFuture[Any]:
+        future: ForkFuture[Any] = ForkFuture(self)
         future._queued = time.monotonic_ns()
         if self._thread is None:
             self._start()  # before the first worker, which it would have to share the processor with
@@ -74,7 +74,7 @@ class Crew:
         engine = self.engine
         return engine.owner == os.getpid() and number in engine.items and engine.core.running(number) != 0
 
-    def _deliver(self, future: ForkFuture, error: BaseException | None, value: Any, record: bytes | None) -> None:
+    def _deliver(self, future: ForkFuture[Any], error: BaseException | None, value: Any, record: bytes | None) -> None:
         """Called by the engine, with the condition held: see `_collect`."""
         if future._state != _PENDING:
             return
@@ -106,7 +106,7 @@ class Crew:
 
     # Waiting.
 
-    def wait_for(self, future: ForkFuture, timeout: float | None) -> None:
+    def wait_for(self, future: ForkFuture[Any], timeout: float | None) -> None:
         """Returns when the future is done, or the time is over."""
         until = None if timeout is None else time.monotonic() + timeout
         if self._leader is not None or threading.current_thread() is self._thread:
@@ -132,7 +132,7 @@ class Crew:
         if future._state == _PENDING and self._leaving:
             self._wait_beside(future, until)
 
-    def _wait_beside(self, future: ForkFuture, until: float | None) -> None:
+    def _wait_beside(self, future: ForkFuture[Any], until: float | None) -> None:
         """Waits while another thread collects."""
         with self.condition:
             while future._state == _PENDING:

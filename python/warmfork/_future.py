@@ -6,12 +6,14 @@ import threading
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from warmfork import _messages as messages
 
 if TYPE_CHECKING:
     from warmfork._crew import Crew
+
+T = TypeVar("T")
 
 _PENDING, _CANCELLED, _NOTIFIED, _FINISHED = "PENDING", "CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED"
 
@@ -29,8 +31,11 @@ class TaskRecord:
     signal: int | None  # that killed the worker
 
 
-class ForkFuture(Future[Any]):
+class ForkFuture(Future[T]):
     """A `concurrent.futures.Future` that can cancel a running task.
+
+    >>> future = executor.submit(work, row)
+    >>> future.cancel() if future.running() else future.result(), future.record()
 
     All futures of an executor share one condition. It costs more than all the rest of a future to make.
     """
@@ -76,11 +81,11 @@ class ForkFuture(Future[Any]):
     def running(self) -> bool:
         return self._state == _PENDING and self._crew.is_running(self._number)
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> T:
         if self._state != _FINISHED:
             self._wait(timeout)
         if self._exception is None:
-            return self._result
+            return self._result  # type: ignore[return-value]
         try:
             raise self._exception
         finally:

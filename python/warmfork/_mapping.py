@@ -71,7 +71,7 @@ class Feed:
     ) -> None:
         self.crew = crew
         self.function = function
-        self.futures: deque[ForkFuture] = deque()
+        self.futures: deque[ForkFuture[Any]] = deque()
         self.unfinished = 0  # chunks; counted only where the results that wait do not limit the input
         self.held = 0  # items under way, or done and not asked for
         self.kind = messages.MAP if len(iterables) == 1 else messages.STARMAP
