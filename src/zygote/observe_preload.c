@@ -1,9 +1,8 @@
 /* _observe.so: preloaded into a zygote from its very start, it notes what warming up depended on:
  * which environment variables C code asked for, which files were read or looked at
  * (observe_look.c), whether something was written, whether the working directory was asked for,
- * what generators were seeded with. The
- * zygote serves only while all of that is as it was. observe_terminal.c is its other half. Depends
- * on libc alone.
+ * what generators were seeded with. The zygote serves only while all of that is as it was.
+ * observe_terminal.c is its other half. Depends on libc alone.
  *
  * Strings are noted once each. When a table is full `wf_observe_full` is set and the zygote refuses
  * to serve: it must not guess. In workers nothing is recorded, and every function is its original.
