@@ -173,7 +173,8 @@ def generators(seeds, objects):
     """Which random number generators the system seeded, so that each program must have others: a list of random.Random's,
     one of numpy's bit generators, whether numpy.random's own is among them, and the state of random's own if it is not.
 
-    `seeds`: all that the system was asked for; `objects`: all there are. What was seeded with anything else, or given a state, keeps it.
+    `seeds`: all that the system was asked for; `objects`: all there are. What was seeded with anything else, or given a
+    state, keeps it.
     """
     random, mtrand = sys.modules.get("random"), sys.modules.get("numpy.random.mtrand")
     if not seeds or not (random or mtrand):
@@ -182,15 +183,16 @@ def generators(seeds, objects):
     entropies = [int.from_bytes(s, "big") for s in seeds if len(s) == 16]  # of numpy.random.SeedSequence()
     plain, bits, kept = [], [], None
     if random:
-        plain = [o for o in objects if issubclass(type(o), random.Random) and not issubclass(type(o), random.SystemRandom)]
-        plain = [o for o in plain if _by_the_system(o, keys)]
+        plain = [o for o in objects if issubclass(type(o), random.Random)]
+        plain = [o for o in plain if not issubclass(type(o), random.SystemRandom) and _by_the_system(o, keys)]
         if not any(o is random._inst for o in plain):
             kept = random._inst.getstate()
     own = mtrand and mtrand._rand._bit_generator
     if mtrand:
         kind = sys.modules["numpy.random.bit_generator"].BitGenerator
         bits = [o for o in objects if issubclass(type(o), kind) and _bits_by_the_system(o, entropies)]
-    return ([o for o in plain if o is not random._inst], [o for o in bits if o is not own], any(o is own for o in bits), kept)
+    others = [o for o in plain if o is not random._inst]
+    return others, [o for o in bits if o is not own], any(o is own for o in bits), kept
 
 
 def init(path):

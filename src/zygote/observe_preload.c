@@ -158,7 +158,8 @@ EXPORT ssize_t getrandom(void *data, size_t size, unsigned flags) {
         original = NEXT(getrandom);
     ssize_t got = original ? original(data, size, flags)
                            : syscall(SYS_getrandom, data, size, flags);
-    if (is_recording() && got == (ssize_t)size && (size == SEED_SMALL || size == SEED_LARGE)) {
+    if (wf_observe_is_recording() && got == (ssize_t)size &&
+        (size == SEED_SMALL || size == SEED_LARGE)) {
         pthread_mutex_lock(&lock);
         unsigned at = seeds.count++ % SEEDS;
         seeds.seed[at].size = size;
