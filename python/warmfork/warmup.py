@@ -148,8 +148,11 @@ def _by_the_system(generator, keys):
     def words(r):
         return base.getstate(r)[:-1]
 
-    wanted = words(generator)
-    return any(_leads_to(words, base(int.from_bytes(key, "little")), wanted, lambda r: r.getrandbits(32 * 624)) for key in keys)
+    def advance(r):
+        r.getrandbits(32 * 624)
+
+    wanted, starts = words(generator), (base(int.from_bytes(key, "little")) for key in keys)
+    return not keys or any(_leads_to(words, start, wanted, advance) for start in starts)
 
 
 def _twister_by_the_system(generator, entropies):
@@ -160,7 +163,8 @@ def _twister_by_the_system(generator, entropies):
         return g.state["state"]["key"].tobytes()
 
     wanted = words(generator)
-    return any(_leads_to(words, type(generator)(sequence(e)), wanted, lambda g: g.random_raw(624)) for e in entropies)
+    starts = (type(generator)(sequence(e)) for e in entropies)
+    return not entropies or any(_leads_to(words, start, wanted, lambda g: g.random_raw(624)) for start in starts)
 
 
 def _bits_by_the_system(generator, entropies):
@@ -170,11 +174,11 @@ def _bits_by_the_system(generator, entropies):
 
 
 def generators(seeds, objects):
-    """Which random number generators the system seeded, so that each program must have others: a list of random.Random's,
-    one of numpy's bit generators, whether numpy.random's own is among them, and the state of random's own if it is not.
+    """Which random number generators the system seeded, so that each program must have others.
 
-    `seeds`: all that the system was asked for; `objects`: all there are. What was seeded with anything else, or given a
-    state, keeps it.
+    A list of random.Random's, one of numpy's bit generators, whether numpy.random's own is among them, and the state of
+    random's own if it is not. `seeds`: all that the system was asked for, none if that is not known; `objects`: all
+    there are. What was seeded with anything else, or given a state, keeps it.
     """
     random, mtrand = sys.modules.get("random"), sys.modules.get("numpy.random.mtrand")
     if not seeds or not (random or mtrand):
@@ -184,7 +188,7 @@ def generators(seeds, objects):
     plain, bits, kept = [], [], None
     if random:
         plain = [o for o in objects if issubclass(type(o), random.Random)]
-        plain = [o for o in plain if not issubclass(type(o), random.SystemRandom) and _by_the_system(o, keys)]
+        plain = [o for o in plain if not isinstance(o, random.SystemRandom) and _by_the_system(o, keys)]
         if not any(o is random._inst for o in plain):
             kept = random._inst.getstate()
     own = mtrand and mtrand._rand._bit_generator

@@ -125,7 +125,9 @@ static void explain_warm(const struct client *c) {
 
 /* Returns 1 with `err` filled when the run must be cold. */
 static int run_warm(struct client *c, struct wf_err *err) {
-    struct wf_overrides own = { .blocked = c->blocked, .cwd = -1, .umask = -1, .notices = true };
+    struct wf_overrides own = {
+        .blocked = c->blocked, .cwd = -1, .umask = -1, .notices = true, .waits = c->explain
+    };
     if (wf_context_key(&c->ctx, err) < 0)
         return 1;
     if (wf_run_start(&c->ctx, &own, c->rundir, &c->collected, &c->run, &c->want, err) != 0) {
@@ -135,6 +137,7 @@ static int run_warm(struct client *c, struct wf_err *err) {
     }
     if (c->explain)
         explain_warm(c);
+    wf_close(&c->run.replies.fd); /* if it is still open, the program begins now */
     /* All that follows happens while the program already runs. */
     if (c->want != WF_WANT_NOTHING)
         ask_for_zygote(c);

@@ -254,6 +254,7 @@ int wf_request_collect(const struct wf_context *ctx, const struct wf_overrides *
     const struct wf_command *command = &ctx->command;
     struct wf_request *r = &ret->request;
     ret->flags = over->notices ? WF_F_NOTICES | terminal_flags() : 0;
+    ret->flags |= over->waits ? WF_F_WAIT : 0;
     ret->nfds = 0;
     ret->cwd = -1;
     ret->map = NULL;

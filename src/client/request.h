@@ -31,6 +31,7 @@ struct wf_overrides {
     int cwd;       /* descriptor of the working directory, stays the caller's; -1: this process's */
     int64_t umask; /* -1: ask umask(2), which a program with threads must not do */
     bool notices;  /* this process is told by signals (WF_F_NOTICES) */
+    bool waits;    /* the program begins when this process closes the connection (WF_F_WAIT) */
 };
 
 /* Measures the calling process, all but the bounds. `ctx` must have its key, and outlive `ret`. 1:

@@ -216,7 +216,7 @@ int wf_run_start(const struct wf_context *ctx, const struct wf_overrides *over, 
             break;
         with_preload = false;
     }
-    if (result == ATTEMPT_STARTED && over->notices)
+    if (result == ATTEMPT_STARTED && over->notices && !over->waits)
         wf_close(&ret->replies.fd); /* as the worker has done */
     if (*ret_want != WF_WANT_NOTHING && !s.collected) {
         struct wf_err why;

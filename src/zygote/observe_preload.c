@@ -142,11 +142,11 @@ static struct {
     struct {
         size_t size;
         unsigned char data[SEED_LARGE];
-    } seed[SEEDS]; /* the last ones; pages that are not used cost nothing */
+    } seed[SEEDS]; /* pages that are not used cost nothing */
 } seeds;
 
 EXPORT size_t wf_observe_seed(unsigned index, const void **ret_data) {
-    if (index >= SEEDS || index >= seeds.count)
+    if (seeds.count > SEEDS || index >= seeds.count) /* too many to know them all */
         return 0;
     *ret_data = seeds.seed[index].data;
     return seeds.seed[index].size;

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -88,6 +89,12 @@ static void say_unsuitable(int fd, unsigned why, const struct wf_err *err) {
     atomic_fetch_add(&zy.shared->refused, 1);
 }
 
+/* The client has something to say first; it says it at once. */
+static void await_end(int connection) {
+    struct pollfd p = { .fd = connection, .events = POLLIN };
+    poll(&p, 1, RECEIVE_MS);
+}
+
 /* The program finds nothing of ours open. A client that cannot be told by signals is told over the
  * connection, which stays then. */
 static void let_go(struct zy_job *j) {
@@ -116,6 +123,8 @@ static void say_started(struct zy_job *j) {
     struct iovec iov = { out.data, out.size };
     if (wf_channel_send(j->connection, WF_STARTED, 0, &iov, 1, j->given, WF_STARTED_FDS, NULL) < 0)
         _exit(1); /* nobody wants this program */
+    if (message.header.flags & WF_F_WAIT)
+        await_end(j->connection);
     let_go(j);
 }
 
