@@ -23,9 +23,9 @@ from warmfork._forksafety import check_fork
 from warmfork._queue import PAYLOAD, Pool
 
 _NO_ARGUMENTS = pickle.dumps((), 5)
-# Workers that die one after the other before they are ready: the next one would too. SIGKILL comes from outside, and
-# may have been bad luck, so that it counts for less.
-_STILLBORN, _CRASH, _KILL = 30, 10, 1
+# Workers that die one after the other before they are ready: the next one would too. SIGKILL comes from outside, so
+# that it counts only where it has come again and again for a while, with no sign of life in between.
+_CRASHES, _KILLS, _KILLS_S = 3, 30, 5.0
 
 Item = tuple[Any, Any, int, bytes, bytes]  # task, function, kind, key, body
 Deliver = Callable[[Any, BaseException | None, Any, bytes | None], None]
@@ -67,7 +67,8 @@ class Engine:
         self._full = full  # as many workers as there may be, from the start
         self._last = 0
         self._forking = threading.Lock()
-        self._stillborn = 0
+        self._crashes = self._kills = 0
+        self._killed_since = 0.0
         self._inventory: messages.Inventory | None = None
         self._keys: dict[int, tuple[Any, bytes]] = {}  # with the function, so that its id stays its own
         self._tries: dict[int, int] = {}
@@ -205,6 +206,8 @@ class Engine:
     def collect(self, deaths: bool = False) -> int:
         """Delivers what has come in, and with `deaths` looks for workers that have died. Returns how many results."""
         results = self.core.drain()
+        if results:
+            self._kills = 0
         deliver, pop = self._deliver, self.items.pop
         for number, kind, value, k, record in results:
             item = pop(number, None)
@@ -248,7 +251,13 @@ class Engine:
     ) -> None:
         """A worker has ended. What it was doing is lost, or tried again."""
         killed = status >= 0 and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        self._stillborn = 0 if ready else self._stillborn + (_KILL if killed else _CRASH)
+        if ready:
+            self._crashes = self._kills = 0
+        elif killed:
+            self._killed_since = self._killed_since if self._kills else time.monotonic()
+            self._kills += 1
+        else:
+            self._crashes += 1
         self.died += not leaving
         item = self.items.pop(number, None)
         if item is None:
@@ -273,7 +282,8 @@ class Engine:
         self._deliver(item[0], fate, None, record)
 
     def _restock_or_break(self) -> None:
-        if self._stillborn >= _STILLBORN:
+        killed = self._kills >= _KILLS and time.monotonic() - self._killed_since > _KILLS_S
+        if killed or self._crashes >= _CRASHES:
             self._break(RuntimeError("several workers in a row died before they were ready"))
             return
         try:

@@ -273,6 +273,26 @@ def test_initializer_dies():
             executor.submit(abs, -1).result()
 
 
+def test_initializer_killed():
+    """By the system for its memory, say: it would be killed again, and there is no end to that."""
+    with ForkExecutor(2, initializer=kill_self) as executor:
+        with pytest.raises(BrokenPool, match="died before they were ready"):
+            executor.submit(abs, -1).result()
+
+
+def test_workers_killed_while_they_start(tmp_path):
+    """Forty of them, which says nothing about the next one."""
+
+    def begin():
+        with open(tmp_path / "log", "a") as file:
+            file.write("x")
+        if (tmp_path / "log").stat().st_size <= 40:
+            kill_self()
+
+    with ForkExecutor(1, initializer=begin, retries=100) as executor:
+        assert executor.submit(abs, -1).result() == 1
+
+
 def test_nested():
     def outer(n):
         with ForkExecutor(2) as inner:
