@@ -6,8 +6,9 @@
 Installs the tools of tests/programs into .cache/programs (once), runs each case of tests/programs/cases.py cold, in a
 bare zygote and in one with the tool's preload, and compares stdout, stderr, exit status and every file left. Then the
 first case of each tool is timed, the three ways in turn, and these runs are compared as well. Appends JSON lines to
-bench/results/programs and draws docs/img/programs.svg. --times does the second half alone, for the tools of --only; with
---again it takes the place of what the file's last run has of them, so that a quiet machine is needed for minutes only. The exit status is 1 when anything differed or was not warm.
+bench/results/programs and draws docs/img/programs.svg. --times does the second half alone, for the tools of --only;
+with --again it takes the place of what the file's last run has of them, so that a quiet machine is needed for minutes
+only. The exit status is 1 when anything differed or was not warm.
 """
 
 import argparse
