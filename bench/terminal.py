@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures warmfork in a terminal: latency, and how fast output passes; see docs/benchmarks.md.
 
-    .venv/bin/python bench/terminal.py [--rounds N] [--megabytes N] [--output FILE]
+    .venv/bin/python bench/terminal.py [--rounds N] [--megabytes N] [--only latency|throughput] [--output FILE]
 
 Appends JSON lines like bench/run.py. What is measured runs in a session of its own whose controlling terminal is a pty
 that this program reads as fast as it can.
@@ -151,6 +151,7 @@ def main():
     parser.add_argument("--warmpy", default=str(Path(sys.executable).with_name("warmpy")))
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--megabytes", type=int, default=1024)
+    parser.add_argument("--only", choices=("latency", "throughput"))
     parser.add_argument("--output")
     options = parser.parse_args()
     options.python = os.path.realpath(options.python)
@@ -158,8 +159,10 @@ def main():
     writer.add(records.machine(options.python))
     with Warm(options.python, options.warmpy) as warm:
         warm.warm("")
-        measure_latency(writer, warm, options)
-        measure_throughput(writer, warm, options)
+        if options.only != "throughput":
+            measure_latency(writer, warm, options)
+        if options.only != "latency":
+            measure_throughput(writer, warm, options)
 
 
 if __name__ == "__main__":
