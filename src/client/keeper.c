@@ -12,10 +12,11 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { CLIENT, MASTER, REAL, READY };
+enum { CLIENT, READY, MASTER, REAL };
 
 /* The member of the program's group that makes us its parent. It sleeps; every signal that the
  * group gets is blocked. */
@@ -35,6 +36,29 @@ static void start_member(int group) {
         syscall(SYS_ppoll, NULL, 0, NULL, NULL, 0);
 }
 
+/* The first command, and the two descriptors that come with it. */
+static bool receive_first(char *ret_command) {
+    union {
+        char space[CMSG_SPACE(2 * sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    int fds[2] = { -1, -1 };
+    struct iovec part = { ret_command, 1 };
+    struct msghdr msg = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control
+    };
+    ssize_t got;
+    do
+        got = recvmsg(CLIENT, &msg, MSG_CMSG_CLOEXEC);
+    while (got < 0 && errno == EINTR);
+    struct cmsghdr *c = got == 1 ? CMSG_FIRSTHDR(&msg) : NULL;
+    if (c == NULL || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
+        c->cmsg_len != CMSG_LEN(sizeof fds))
+        return false;
+    memcpy(fds, CMSG_DATA(c), sizeof fds);
+    return fds[0] == MASTER && fds[1] == REAL; /* nothing else is open */
+}
+
 static void set_foreground(int group) { ioctl(MASTER, WF_TTY_SET_GROUP, &group); }
 
 int wf_keeper_main(void) {
@@ -47,26 +71,24 @@ int wf_keeper_main(void) {
     start_member(group);
     if (write(READY, "", 1) < 0)
         return 1;
-    for (;;) {
-        ssize_t got = read(CLIENT, &command, 1);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            break;
-        if (command == WF_KEEPER_FOREGROUND)
+    if (!receive_first(&command))
+        return 1;
+    do {
+        /* The group begins there. A program that has ended meanwhile has put us there instead. */
+        if (command == WF_KEEPER_FOREGROUND && told)
             set_foreground(group);
         else if (command == WF_KEEPER_BACKGROUND)
             set_foreground(self);
         else if (command == WF_KEEPER_CONTINUE)
             syscall(SYS_kill, -group, SIGCONT);
-        else if (command == WF_KEEPER_KILL && read(CLIENT, &sig, 1) == 1) {
+        else if (command == WF_KEEPER_KILL && wf_read_full(CLIENT, &sig, 1) == 1) {
             set_foreground(self);
             syscall(SYS_kill, group, (int)sig);
         } else if (command == WF_KEEPER_RAW || command == WF_KEEPER_RESTORED)
             raw = command == WF_KEEPER_RAW;
         if (!told)
             told = write(READY, &command, 1) == 1;
-    }
+    } while (wf_read_full(CLIENT, &command, 1) == 1);
     if (raw && ioctl(MASTER, WF_TTY_MODES, &modes) == 0)
         ioctl(REAL, WF_TTY_SET_MODES, &modes);
     return 0;

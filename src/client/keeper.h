@@ -1,16 +1,16 @@
-/* The keeper of a program's session: warmpy once more, executed by the worker when its program gets
- * a pseudo-terminal (src/zygote/terminal.c), because some things can only be done from within a
- * session:
+/* The keeper of a program's session: warmpy once more, executed by the worker when its program does
+ * more with its pseudo-terminal than to ask (src/zygote/terminal.c), because some things can only
+ * be done from within a session:
  *
  * - its process group has a member whose parent is of the session but not of the group. Without
  * that the group is an orphan to the kernel, where Ctrl-Z and its like are ignored;
  * - it changes the foreground group for the client, which is of another session;
  * - when the client dies of SIGKILL it gives the caller's terminal the modes that the program had.
  *
- * It leads a group of its own. Descriptors: 0 the client's socket, 1 the master of the pty, 2 the
- * caller's terminal, 3 is told, a byte each, when that member is there and when the first command
- * has been carried out. The client finds the master in the socket, sent by the worker with the
- * modes that the pty began with. The keeper does what the bytes that follow say, until end of file.
+ * It leads a group of its own. Descriptors: 0 the client's socket, 1 is told, a byte each, when
+ * that member is there and when the first command has been carried out. The keeper does what the
+ * bytes in the socket say, until end of file; with the first of them come the master of the pty and
+ * the caller's terminal.
  */
 #pragma once
 

@@ -97,11 +97,13 @@ static _Noreturn void follow(struct client *c) {
     struct wf_run *run = &c->run;
     bool dead = false;
     for (long long until = run->spins ? wf_now_us() + WF_SPIN_US : 0;
-         run->spins && !run->ended && run->replies.fd < 0 && wf_now_us() < until;) {
+         run->spins && !run->ended && run->master < 0 && wf_now_us() < until;) {
         wf_signals_forward(c->signals, run);
+        if (run->replies.fd >= 0)
+            wf_run_check(run, false);
         syscall(SYS_sched_yield);
     }
-    while (!wf_run_check(run, dead) && run->keeper < 0) {
+    while (!wf_run_check(run, dead) && run->master < 0) {
         struct pollfd items[3] = { { .fd = run->replies.fd, .events = POLLIN },
                                    { .fd = run->pidfd, .events = POLLIN },
                                    { .fd = c->signals, .events = POLLIN } };
@@ -111,7 +113,7 @@ static _Noreturn void follow(struct client *c) {
             wf_signals_forward(c->signals, run);
         dead = items[1].revents != 0;
     }
-    if (run->keeper >= 0) /* also when that came together with the end */
+    if (run->master >= 0) /* also when that came together with the end */
         wf_terminal_follow(run, c->signals);
     wf_signals_end(&run->end);
 }

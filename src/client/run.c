@@ -203,7 +203,7 @@ int wf_run_start(const struct wf_context *ctx, const struct wf_overrides *over, 
     c->cwd = -1;
     c->map = NULL;
     ret->ended = ret->looked = false;
-    ret->keeper = -1;
+    ret->master = ret->keeper = -1;
     memcpy(ret->rundir, rundir, strlen(rundir) + 1);
     for (;;) {
         result = try_variants(&s, with_preload, err);
@@ -244,13 +244,17 @@ static void read_connection(struct wf_run *run) {
         if (header.type == WF_EXITED && wf_decode_exited(payload, header.size, &end) == NULL &&
             end.kind != WF_END_UNKNOWN)
             set_end(run, &end);
-        else if (header.type == WF_TERMINAL && run->keeper < 0)
+        else if (header.type == WF_TERMINAL && run->master < 0 &&
+                 header.size == sizeof run->modes) {
+            memcpy(&run->modes, payload, sizeof run->modes);
+            run->master = wf_steal_fd(&run->replies.passed[0]);
+        } else if (header.type == WF_KEEPER && run->keeper < 0)
             run->keeper = wf_steal_fd(&run->replies.passed[0]);
     }
 }
 
-/* The abstract socket that the worker listens on; it verifies who comes. */
-static void connect_again(struct wf_run *run, uint32_t name) {
+/* An abstract socket. */
+int wf_run_connect(const struct wf_run *run, uint32_t name) {
     static const char digits[] = "0123456789abcdef";
     struct {
         uint16_t family;
@@ -260,20 +264,28 @@ static void connect_again(struct wf_run *run, uint32_t name) {
         address.path[i] = digits[name & 15];
     uint32_t pid;
     int fd = (int)syscall(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || run->replies.fd >= 0 || syscall(SYS_connect, fd, &address, sizeof address) < 0 ||
-        wf_channel_check_peer(fd, &pid, NULL) < 0 || pid != run->started.pid)
+    if (fd >= 0 && (syscall(SYS_connect, fd, &address, sizeof address) < 0 ||
+                    wf_channel_check_peer(fd, &pid, NULL) < 0 || pid != run->started.pid))
         wf_close(&fd);
-    if (fd >= 0)
-        wf_replies_init(&run->replies, fd);
+    return fd;
+}
+
+/* The worker has closed the connection before, if there was one: what lies in it is read. */
+static void connect_again(struct wf_run *run, uint32_t name) {
+    read_connection(run);
+    wf_replies_done(&run->replies);
+    wf_replies_init(&run->replies, wf_run_connect(run, name));
 }
 
 void wf_run_noticed(struct wf_run *run, uint64_t notice) {
     uint32_t what = (uint32_t)(notice >> 32) - (uint32_t)(WF_NOTICE(0, 0) >> 32);
     uint32_t value = (uint32_t)notice;
-    struct wf_exited end = { .kind = value >> 8, .value = value & 0xff };
-    if (what == WF_NOTICE_EXITED && (end.kind == WF_END_EXIT || end.kind == WF_END_SIGNAL))
+    struct wf_exited end = { .kind = value >> 8 & 15, .value = value & 0xff };
+    if (what == WF_NOTICE_EXITED && (end.kind == WF_END_EXIT || end.kind == WF_END_SIGNAL)) {
+        read_connection(run); /* what was said before */
+        run->leave_at = value >> WF_NOTICE_NAME;
         set_end(run, &end);
-    else if (what == WF_NOTICE_CONNECT)
+    } else if (what == WF_NOTICE_CONNECT)
         connect_again(run, value);
     else if (what == WF_NOTICE_INPUT)
         run->looked = true;
@@ -311,5 +323,6 @@ void wf_run_done(struct wf_run *run) {
     wf_close(&run->pidfd);
     wf_close(&run->tie);
     wf_close(&run->untie);
+    wf_close(&run->master);
     wf_close(&run->keeper);
 }

@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include "base/rundir.h"
+#include "base/terminal.h"
 #include "client/reply.h"
 #include "client/request.h"
 
@@ -10,7 +11,7 @@
 /* For so long a word of the worker's is waited for without going to sleep: longer than a worker
  * takes to start, or a short program to end. Being woken up costs a virtual CPU 30 to 50 us, which
  * a short program would feel twice. */
-#define WF_SPIN_US 200
+#define WF_SPIN_US 400
 
 struct wf_run {
     struct wf_replies replies; /* owns the connection */
@@ -20,10 +21,13 @@ struct wf_run {
     struct wf_started started;
     uint8_t key[WF_KEY_SIZE]; /* the route it took */
     unsigned variant;
-    bool spins;  /* there is more than one CPU: short waits need no sleep */
-    int keeper;  /* of the program's own terminal (terminal.h), owned; -1: it has none */
-    bool looked; /* the program looks for input without waiting for it */
-    bool ended;  /* `end` is final */
+    bool spins;            /* there is more than one CPU: short waits need no sleep */
+    int master;            /* of the program's own terminal (terminal.h), owned; -1: it has none */
+    struct wf_modes modes; /* that this began with */
+    int keeper;            /* socket of that of its session, owned; -1: it has none */
+    bool looked;           /* the program looks for input without waiting for it */
+    bool ended;            /* `end` is final */
+    uint32_t leave_at;     /* where the worker takes what is left to it (WF_NOTICE_EXITED), or 0 */
     struct wf_exited end;
     char rundir[WF_RUNDIR_MAX + 1];
 };
@@ -43,6 +47,9 @@ int wf_run_start(const struct wf_context *ctx, const struct wf_overrides *over, 
 
 /* Opens the pidfd if it was lost because this process had no free descriptor at that moment. */
 void wf_run_find_pidfd(struct wf_run *run);
+
+/* Connects to where the worker listens; it verifies who comes, and so do we. -1: it does not. */
+int wf_run_connect(const struct wf_run *run, uint32_t name);
 
 /* A notice of the worker's (WF_NOTICE_SIGNAL). */
 void wf_run_noticed(struct wf_run *run, uint64_t notice);

@@ -1,273 +1,31 @@
 #include "client/terminal.h"
 
 #include "base/cleanup.h"
-#include "client/keeper.h"
 #include "client/signals.h"
 #include "client/spawn.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <string.h>
-#include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #define BIT(sig) (1ull << ((sig) - 1))
 
-#ifndef SI_KERNEL
-#define SI_KERNEL 0x80
-#endif
-
-static void command(const struct wf_terminal *t, enum wf_keeper_command what) {
-    const char byte = (char)what;
-    send(t->keeper, &byte, 1, MSG_NOSIGNAL);
-}
-
-/* It is there already: sent by the worker before it sent us the socket. */
-static int receive_master(int keeper, struct wf_modes *ret_modes) {
-    union {
-        char space[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    int fd = -1;
-    struct iovec part = { ret_modes, sizeof *ret_modes };
-    struct msghdr msg = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control
-    };
-    if (recvmsg(keeper, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != (ssize_t)sizeof *ret_modes)
-        return -1;
-    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-    if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-        memcpy(&fd, CMSG_DATA(c), sizeof fd);
-    return fd;
-}
-
-/* A change of modes wakes those who wait for room in a terminal, and an edge-triggered watch
- * reports each such waking: nothing else does, but for polling. */
-static int watch_changes(int slave) {
-    struct epoll_event event = { .events = EPOLLOUT | EPOLLET };
-    int fd = (int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC);
-    if (fd >= 0)
-        syscall(SYS_epoll_ctl, fd, EPOLL_CTL_ADD, slave, &event);
-    return fd;
-}
-
-static void forget_change(const struct wf_terminal *t) {
-    struct epoll_event event;
-    syscall(SYS_epoll_pwait, t->changes, &event, 1, 0, NULL, 8);
-}
-
-static void copy_size(const struct wf_terminal *t) {
-    uint16_t size[4];
-    if (t->master >= 0 && ioctl(t->real, WF_TTY_SIZE, size) == 0)
-        ioctl(t->master, WF_TTY_SET_SIZE, size);
-}
-
-static bool same_modes(const struct wf_modes *a, const struct wf_modes *b) {
-    return memcmp(a, b, sizeof *a) == 0;
-}
-
-/* Gives the caller's terminal these modes. */
-static void set_outer(struct wf_terminal *t, const struct wf_modes *modes) {
-    if (ioctl(t->real, WF_TTY_SET_MODES, modes) == 0)
-        t->outer = *modes;
-}
-
-static void make_raw(struct wf_terminal *t) {
-    struct wf_modes raw = t->modes;
-    raw.input &= ~WF_INPUT_RAW_OFF;
-    raw.output &= ~WF_OUTPUT_PROCESSED;
-    raw.local &= ~(WF_LOCAL_ECHO | WF_LOCAL_ECHO_NEWLINE | WF_LOCAL_CANONICAL | WF_LOCAL_SIGNALS |
-                   WF_LOCAL_EXTENDED);
-    raw.key[WF_KEY_LEAST] = 1;
-    raw.key[WF_KEY_TIME] = 0;
-    command(t, WF_KEEPER_RAW);
-    t->raw = true;
-    t->literal = false;
-    set_outer(t, &raw);
-}
-
-static void leave_raw(struct wf_terminal *t) {
-    set_outer(t, &t->modes);
-    if (t->raw)
-        command(t, WF_KEEPER_RESTORED);
-    t->raw = false;
-}
-
-/* Modes that the program sets are set for the caller's terminal too, in the foreground; but what
- * works on single keys is done by the program's terminal alone. Those that it finds and leaves
- * alone may have been set by others, such as a pager that shows its output. */
-static void follow_modes(struct wf_terminal *t) {
-    struct wf_modes now;
-    if (t->master < 0 || ioctl(t->slave, WF_TTY_MODES, &now) < 0 || same_modes(&now, &t->modes))
-        return;
-    t->modes = now;
-    t->keys = !(now.local & WF_LOCAL_CANONICAL);
-    if (!t->foreground)
-        return;
-    if (t->keys)
-        make_raw(t);
-    else
-        leave_raw(t);
-}
-
-static void find_place(struct wf_terminal *t) {
-    int group = 0;
-    t->foreground = ioctl(t->real, WF_TTY_GROUP, &group) == 0 && group == t->group;
-}
-
-/* From the background to the foreground, without having been stopped in between. */
-static void notice_foreground(struct wf_terminal *t) {
-    if (t->foreground)
-        return;
-    find_place(t);
-    if (!t->foreground)
-        return;
-    ioctl(t->real, WF_TTY_MODES, &t->outer);
-    command(t, WF_KEEPER_FOREGROUND);
-    copy_size(t);
-    follow_modes(t);
-}
-
-/* The caller's terminal may have been given other modes, another size and another foreground group
- * while we were stopped. */
-static void resume(struct wf_terminal *t) {
-    struct wf_modes now;
-    find_place(t);
-    copy_size(t);
-    if (t->foreground && t->master >= 0 && ioctl(t->real, WF_TTY_MODES, &now) == 0) {
-        if (!same_modes(&now, &t->outer) && !t->raw &&
-            ioctl(t->slave, WF_TTY_SET_MODES, &now) == 0) {
-            t->modes = now;
-            t->keys = false;
-        }
-        t->outer = now;
-        if (t->keys)
-            make_raw(t);
-        follow_modes(t);
-    }
-    command(t, t->foreground ? WF_KEEPER_FOREGROUND : WF_KEEPER_BACKGROUND);
-    command(t, WF_KEEPER_CONTINUE);
-}
-
-/* The program has been stopped: the caller's terminal as the program left it, and this process
- * stopped in the same way. When the kernel does not (an orphaned group), the program goes on too.
- */
-static void suspend(struct wf_terminal *t, int sig) {
-    uint64_t pending = 0;
-    if (!wf_signals_program_stopped(t->run))
-        return;
-    if (sig == SIGTTIN || sig == SIGTTOU)
-        notice_foreground(t);
-    if ((sig == SIGTTIN || sig == SIGTTOU) && t->foreground) {
-        command(t, WF_KEEPER_CONTINUE);
-        return;
-    }
-    while (wf_relay_output(t) == WF_RELAYED_MORE)
-        ;
-    if (t->foreground && t->raw)
-        leave_raw(t);
-    wf_signals_stop_here(sig);
-    syscall(SYS_rt_sigpending, &pending, sizeof pending);
-    if ((pending & BIT(SIGCONT)) == 0)
-        resume(t);
-}
-
-/* What the caller's terminal made of a key. */
-static void key_signal(struct wf_terminal *t, int sig) {
-    bool was_foreground = t->foreground;
-    notice_foreground(t);
-    if (!(t->modes.local & WF_LOCAL_NO_FLUSH))
-        t->flushed = ioctl(t->slave, WF_TTY_FLUSH, 0) == 0; /* the real one has been */
-    if (!was_foreground || ioctl(t->master, WF_TTY_SIGNAL, (long)sig) < 0)
-        syscall(SYS_kill, -(int)t->run->started.pid, sig);
-}
-
-/* The caller's terminal is gone. A program in the foreground learns of it as it always would: by
- * the end of its own. */
-static void hang_up(struct wf_terminal *t) {
-    command(t, WF_KEEPER_RESTORED);
-    wf_close(&t->changes);
-    wf_close(&t->slave);
-    wf_close(&t->master);
-    wf_close(&t->keeper);
-}
-
-static bool ends_programs(int sig) {
-    return sig != SIGCHLD && sig != SIGCONT && sig != SIGURG && sig != SIGWINCH && sig != SIGTSTP &&
-           sig != SIGTTIN && sig != SIGTTOU;
-}
-
-static void kill_program(const struct wf_terminal *t, int sig) {
-    const char bytes[2] = { WF_KEEPER_KILL, (char)sig };
-    if (send(t->keeper, bytes, sizeof bytes, MSG_NOSIGNAL) < 0)
-        wf_run_signal(t->run, sig, NULL, NULL);
-}
-
-/* Returns the signal that the program was stopped by, or 0. */
-static int take_signal(struct wf_terminal *t, const struct signalfd_siginfo *got) {
-    int sig = (int)got->ssi_signo, stopped = wf_signals_notice(t->run, got);
-    if (stopped >= 0)
-        return stopped;
-    bool ours = got->ssi_code == SI_USER && (int)got->ssi_pid == getpid();
-    if (ours && (sig == SIGINT || sig == SIGQUIT || sig == SIGTSTP))
-        return 0; /* signal_others in relay.c */
-    if (sig == SIGCHLD)
-        return SIGSTOP; /* the kernel keeps one: a notice may be behind this one */
-    if (sig == SIGCONT)
-        resume(t);
-    else if (sig == SIGWINCH && got->ssi_code == SI_KERNEL)
-        notice_foreground(t), copy_size(t);
-    else if ((sig == SIGINT || sig == SIGQUIT || sig == SIGTSTP) && got->ssi_code == SI_KERNEL)
-        key_signal(t, sig);
-    else if (sig == SIGHUP && got->ssi_code == SI_KERNEL && t->foreground)
-        hang_up(t);
-    else if (sig == SIGHUP &&
-             (got->ssi_code == SI_KERNEL || (long)got->ssi_pid == syscall(SYS_getsid, 0)))
-        syscall(SYS_kill, -(int)t->run->started.pid,
-                sig); /* as the shell's end is to a whole job */
-    else if (t->foreground && ends_programs(sig) && got->ssi_code != SI_QUEUE &&
-             wf_signals_would_act(t->run, sig))
-        kill_program(t, sig);
-    else
-        wf_signals_pass(t->run, got);
-    return 0;
-}
-
-static void take_signals(struct wf_terminal *t) {
-    struct signalfd_siginfo got[4];
-    ssize_t size;
-    int stopped = 0;
-    while ((size = read(t->signals, got, sizeof got)) > 0)
-        for (size_t i = 0; i < (size_t)size / sizeof *got; i++) {
-            int by = take_signal(t, &got[i]);
-            if (by > 0 && (stopped == 0 || by != SIGSTOP))
-                stopped = by;
-        }
-    if (stopped > 0)
-        suspend(t, stopped);
-}
-
 static int start(struct wf_terminal *t) {
     int on = 1;
-    t->master = receive_master(t->keeper, &t->modes);
     t->real = openat(AT_FDCWD, WF_DEV_TTY, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (t->master < 0 || t->real < 0)
         return -1;
     t->slave = ioctl(t->master, WF_TTY_PEER, (long)(O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-    t->changes = t->slave < 0 ? -1 : watch_changes(t->slave);
+    t->changes = t->slave < 0 ? -1 : wf_modes_watch(t->slave);
     if (t->changes < 0 || fcntl(t->master, F_SETFL, O_RDWR | O_NONBLOCK) < 0 ||
         ioctl(t->master, WF_TTY_PACKETS, &on) < 0 || ioctl(t->real, WF_TTY_MODES, &t->outer) < 0)
         return -1;
     t->group = (int)syscall(SYS_getpgid, 0);
-    find_place(t);
-    command(t, t->foreground ? WF_KEEPER_FOREGROUND : WF_KEEPER_BACKGROUND);
-    follow_modes(t); /* the program may have changed them already */
+    wf_modes_find_place(t);
+    wf_modes_follow(t); /* the program may have changed them already */
     return 0;
 }
 
@@ -323,6 +81,16 @@ static void leave_behind(struct wf_terminal *t) {
     }
 }
 
+/* Closing a master for the last time hangs up what is behind it, and wakes two threads of the
+ * kernel, while our parent waits for us. A keeper has one as well; where there is none the worker,
+ * which goes after us, has it waiting for a connection to be accepted. */
+static void leave_master(const struct wf_terminal *t) {
+    int fd = t->run->leave_at == 0 ? -1 : wf_run_connect(t->run, t->run->leave_at);
+    if (fd >= 0)
+        wf_terminal_pass(fd, 0, &t->master, 1);
+    wf_close(&fd);
+}
+
 /* All output, the program's modes, what nobody has read. */
 static void finish(struct wf_terminal *t) {
     enum wf_relayed result;
@@ -332,11 +100,11 @@ static void finish(struct wf_terminal *t) {
             poll(&item, 1, -1);
     if (t->master < 0)
         return;
-    notice_foreground(t);
+    wf_modes_notice_foreground(t);
     if (t->foreground) {
-        follow_modes(t);
+        wf_modes_follow(t);
         if (t->raw)
-            leave_raw(t);
+            wf_modes_leave_raw(t);
         wf_relay_give_back(t);
     }
     wf_close(&t->changes);
@@ -346,13 +114,27 @@ static void finish(struct wf_terminal *t) {
     while (result == WF_RELAYED_MORE || (result == WF_RELAYED_BLOCKED && poll(&item, 1, -1) >= 0));
     if (result != WF_RELAYED_END)
         leave_behind(t);
+    else
+        leave_master(t);
+}
+
+/* The end of a short program, once more. */
+static void spin(struct wf_terminal *t) {
+    const struct wf_run *run = t->run;
+    for (long long until = run->spins ? wf_now_us() + WF_SPIN_US : 0;
+         run->spins && !run->ended && t->keeper < 0 && wf_now_us() < until;) {
+        wf_terminal_take_signals(t);
+        syscall(SYS_sched_yield);
+    }
 }
 
 void wf_terminal_follow(struct wf_run *run, int signals) {
     static uint8_t out[WF_RELAY_ROOM], in[WF_RELAY_ROOM / 8];
     struct wf_terminal t = { .run = run,
                              .signals = signals,
-                             .keeper = run->keeper,
+                             .keeper = -1,
+                             .master = wf_steal_fd(&run->master),
+                             .modes = run->modes,
                              .out = out,
                              .in = in,
                              .real = -1,
@@ -361,28 +143,29 @@ void wf_terminal_follow(struct wf_run *run, int signals) {
     struct pollfd items[ITEMS];
     enum wf_relayed result = WF_RELAYED_ALL;
     bool dead = false;
-    run->keeper = -1;
     if (start(&t) < 0) /* out of descriptors, or of memory: the program sees that terminal end */
-        hang_up(&t);
+        wf_terminal_hang_up(&t);
+    spin(&t);
     while (!wf_run_check(run, dead)) {
+        wf_keeper_take(&t);
         wait_for_something(&t, result == WF_RELAYED_MORE, result == WF_RELAYED_BLOCKED, items);
         dead = items[PROGRAM].revents != 0;
         if (items[SIGNALS].revents != 0)
-            take_signals(&t);
+            wf_terminal_take_signals(&t);
         if (t.master < 0) {
             result = WF_RELAYED_ALL;
             continue;
         }
         bool changed = items[CHANGES].revents != 0;
         if (changed)
-            forget_change(&t);
+            wf_modes_forget_change(&t);
         /* What was written before a change of modes is written with the old ones. */
         result = wf_relay_output(&t);
         if (changed)
-            follow_modes(&t);
-        notice_foreground(&t);
+            wf_modes_follow(&t);
+        wf_modes_notice_foreground(&t);
         if ((items[REAL].revents & (POLLHUP | POLLERR)) && !(items[REAL].revents & POLLIN))
-            hang_up(&t); /* seen in the foreground only */
+            wf_terminal_hang_up(&t); /* seen in the foreground only */
         else if ((items[REAL].revents & POLLIN) || (items[MASTER].revents & POLLOUT) ||
                  (t.foreground && t.wait_ms > 0 && wf_now_us() >= t.look_us))
             wf_relay_input(&t);

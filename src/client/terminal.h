@@ -7,6 +7,7 @@
 #pragma once
 
 #include "base/terminal.h"
+#include "client/keeper.h"
 #include "client/run.h"
 
 #include <stdbool.h>
@@ -16,8 +17,8 @@
 
 struct wf_terminal {
     struct wf_run *run;
-    int signals; /* signalfd */
-    int keeper;
+    int signals;       /* signalfd */
+    int keeper;        /* its socket, -1: there is none yet */
     int master, slave; /* of the program's terminal; master -1: the caller's is gone */
     int real;          /* the caller's, opened anew: O_NONBLOCK is ours alone */
     int changes;       /* epoll descriptor: readable when the program's modes may have changed */
@@ -36,9 +37,31 @@ struct wf_terminal {
     uint8_t *out, *in; /* out: WF_RELAY_ROOM, in: WF_RELAY_ROOM / 8 */
 };
 
-/* Takes over when run->keeper has come; returns when the run has ended and all its output is out.
+/* Takes over when run->master has come; returns when the run has ended and all its output is out.
  */
 void wf_terminal_follow(struct wf_run *run, int signals);
+
+/* modes.c: the two terminals in step. */
+int wf_modes_watch(int slave); /* the descriptor `changes`, or -1 */
+void wf_modes_forget_change(const struct wf_terminal *t);
+/* What the program has set meanwhile is set for the caller's terminal as well. */
+void wf_modes_follow(struct wf_terminal *t);
+void wf_modes_leave_raw(struct wf_terminal *t);
+void wf_modes_copy_size(const struct wf_terminal *t);
+void wf_modes_find_place(struct wf_terminal *t); /* in the foreground? */
+void wf_modes_notice_foreground(struct wf_terminal *t);
+void wf_modes_resume(struct wf_terminal *t); /* after a stop of this process */
+
+/* job.c: signals, stops, the keeper. */
+void wf_keeper_command(const struct wf_terminal *t, enum wf_keeper_command what);
+void wf_keeper_take(struct wf_terminal *t); /* if one has come; its first command brings the two
+                                               terminals with it */
+/* A byte with one or two descriptors. */
+bool wf_terminal_pass(int socket, char byte, const int *fds, unsigned count);
+void wf_terminal_take_signals(struct wf_terminal *t);
+/* The caller's terminal is gone. A program in the foreground learns of it as it always would: by
+ * the end of its own. */
+void wf_terminal_hang_up(struct wf_terminal *t);
 
 /* relay.c */
 enum wf_relayed {

@@ -14,6 +14,7 @@ int wf_request_nfds(enum wf_type type, const struct wf_request *r) {
         return WF_STARTED_FDS;
     case WF_SPAWN:
     case WF_TERMINAL:
+    case WF_KEEPER:
         return 1;
     case WF_WARM:
     case WF_UNSUITABLE:

@@ -59,13 +59,15 @@ enum wf_type {
     /* zygote → daemon: struct wf_text (reason); it has stopped serving by itself (stale, idle) */
     WF_GONE = 18,
     WF_BOUNDS = 19, /* client → worker, right after WF_RUN: the bounds of struct wf_request */
-    /* worker → client, on a connection of its own (WF_NOTICE_CONNECT): empty, 1 fd (socket of its
-     * session's keeper): the program has a pseudo-terminal now, in place of the caller's terminal
-     */
+    /* Both worker → client, on a connection of their own (WF_NOTICE_CONNECT).
+     * struct wf_modes, that it began with, and 1 fd (the master): the program has a pseudo-terminal
+     * now, in place of the caller's terminal */
     WF_TERMINAL = 20,
     /* 21 was WF_INPUT, now WF_NOTICE_INPUT */
+    /* after WF_TERMINAL: empty, 1 fd (socket of its session's keeper) */
+    WF_KEEPER = 22,
 };
-#define WF_TYPE_LAST WF_TERMINAL
+#define WF_TYPE_LAST WF_KEEPER
 
 /* The descriptors of WF_STARTED, in this order. While the first is open anywhere the program lives:
  * the kernel kills it when the last one closes. The third undoes that (F_SETFL 0), once the program
@@ -101,10 +103,13 @@ enum wf_flags {
  * a 64-bit value whose upper half says what and whose lower half depends on that. */
 #define WF_NOTICE_SIGNAL 64
 #define WF_NOTICE(what, value) ((uint64_t)(0x57464e00u + (what)) << 32 | (value))
+#define WF_NOTICE_NAME 12
 enum wf_notice {
-    WF_NOTICE_EXITED = 1, /* kind << 8 | value of struct wf_exited */
+    /* kind << 8 | value of struct wf_exited, and a name, as with WF_NOTICE_CONNECT, << 12: that of
+     * somebody to whom the client may leave a master; 0: nobody */
+    WF_NOTICE_EXITED = 1,
     /* somebody listens on an abstract socket whose name is NUL and the value in 5 hexadecimal
-     * digits: connect to it, for WF_TERMINAL */
+     * digits: connect to it, for WF_TERMINAL or WF_KEEPER */
     WF_NOTICE_CONNECT,
     WF_NOTICE_INPUT, /* the program looks for input without waiting for it */
 };

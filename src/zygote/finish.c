@@ -340,6 +340,10 @@ _Noreturn void zy_finish(struct zy_job *job) {
     bool tell = job->owner == getpid();
     bool connected = tell && job->connection >= 0 && zy_is_connection(job, job->connection);
     zy_terminal_leave();
+    if (tell) { /* the hang-up of a terminal that goes with the client is no reason to die */
+        const uint64_t all = ~0ull;
+        syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all);
+    }
     close_all_but(connected ? job->connection : -1);
     if (connected)
         send_status(job);

@@ -5,15 +5,16 @@
 enum wf_observe_use {
     WF_OBSERVE_READ,   /* reads, or waits for something to read */
     WF_OBSERVE_LOOK,   /* looks for something to read, and does not wait for it */
-    WF_OBSERVE_CHANGE, /* asks for or changes what only the terminal's own session may */
+    WF_OBSERVE_CHANGE, /* changes it */
+    WF_OBSERVE_ASK,    /* asks for what only the terminal's own session is told */
 };
 
 /* Called before the program's call. */
 struct wf_observe_terminal {
     void (*use)(int fd, enum wf_observe_use use);
     const char *(*open)(const char *path); /* in /dev; returns the path that is to be opened */
-    void (*process)(void);                 /* makes a process, or becomes another program */
-    void (*exit)(void);                    /* ends at once */
+    void (*process)(void); /* makes a process, becomes another program, or stops itself */
+    void (*exit)(void);    /* ends at once */
     /* Makes itself the leader of a group, of a session: 1 if it is to succeed at once, 0 if the
      * kernel is to be asked. */
     int (*lead_group)(int pid, int group);

@@ -12,7 +12,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <pty.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -113,15 +115,21 @@ WRAP(int, tcflush, (int fd, int queue), (fd, queue), TOLD(use(fd, WF_OBSERVE_CHA
 WRAP(int, tcflow, (int fd, int action), (fd, action), TOLD(use(fd, WF_OBSERVE_CHANGE)))
 WRAP(int, tcdrain, (int fd), (fd), TOLD(use(fd, WF_OBSERVE_CHANGE)))
 WRAP(int, tcsendbreak, (int fd, int duration), (fd, duration), TOLD(use(fd, WF_OBSERVE_CHANGE)))
-WRAP(pid_t, tcgetpgrp, (int fd), (fd), TOLD(use(fd, WF_OBSERVE_CHANGE)))
+WRAP(pid_t, tcgetpgrp, (int fd), (fd), TOLD(use(fd, WF_OBSERVE_ASK)))
 WRAP(int, tcsetpgrp, (int fd, pid_t group), (fd, group), TOLD(use(fd, WF_OBSERVE_CHANGE)))
-WRAP(pid_t, tcgetsid, (int fd), (fd), TOLD(use(fd, WF_OBSERVE_CHANGE)))
+WRAP(pid_t, tcgetsid, (int fd), (fd), TOLD(use(fd, WF_OBSERVE_ASK)))
 
 /* Requests that another session's terminal answers as well as one's own, and those of any file. */
 static int is_harmless(unsigned long request) {
     return (request & 0xff00) != 0x5400 || request == TCGETS || request == TIOCGWINSZ ||
            request == TCGETA || request == TIOCOUTQ || request == FIOCLEX || request == FIONCLEX ||
            request == FIONBIO || request == FIOASYNC;
+}
+
+static enum wf_observe_use use_of(unsigned long request) {
+    return request == FIONREAD                           ? WF_OBSERVE_LOOK
+           : request == TIOCGPGRP || request == TIOCGSID ? WF_OBSERVE_ASK
+                                                         : WF_OBSERVE_CHANGE;
 }
 
 EXPORT int ioctl(int fd, unsigned long request, ...) {
@@ -131,7 +139,7 @@ EXPORT int ioctl(int fd, unsigned long request, ...) {
     void *argument = va_arg(list, void *);
     va_end(list);
     if (wf_observe_terminal != NULL && !is_harmless(request))
-        TOLD(use(fd, request == FIONREAD ? WF_OBSERVE_LOOK : WF_OBSERVE_CHANGE));
+        TOLD(use(fd, use_of(request)));
     if (original == NULL)
         original = next("ioctl");
     return original(fd, request, argument);
@@ -159,6 +167,18 @@ WRAP(int, execvpe, (const char *file, char *const argv[], char *const envp[]), (
      TOLD(process()))
 WRAP(int, fexecve, (int fd, char *const argv[], char *const envp[]), (fd, argv, envp),
      TOLD(process()))
+
+/* A stop is ignored in a session that has no keeper yet. */
+static void sends(int sig) {
+    if (sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU)
+        TOLD(process());
+}
+
+WRAP(int, kill, (pid_t pid, int sig), (pid, sig), sends(sig))
+WRAP(int, killpg, (pid_t group, int sig), (group, sig), sends(sig))
+WRAP(int, raise, (int sig), (sig), sends(sig))
+WRAP(int, pthread_kill, (pthread_t thread, int sig), (thread, sig), sends(sig))
+WRAP(int, sigqueue, (pid_t pid, int sig, const union sigval value), (pid, sig, value), sends(sig))
 
 EXPORT int setpgid(pid_t pid, pid_t group) {
     static __typeof__(&setpgid) original;

@@ -27,7 +27,10 @@
 #include <unistd.h>
 
 #define LEAVE_US 1000   /* for the client's parent to have been woken */
-#define ANSWER_MS 10000 /* a client connects at once, or cannot */
+/* A client connects at once, or cannot. Not all at once: both may be stopped meanwhile, which costs
+ * one of these. */
+#define ANSWER_MS 1000
+#define ANSWERS 10
 #define ON_THE_WAY 512  /* descriptors that a user may have sent and nobody received */
 
 /* The kernel lets a user without privileges have as many descriptors on the way as RLIMIT_NOFILE of
@@ -94,14 +97,6 @@ void zy_tie_await_end(int fd) {
     usleep(LEAVE_US);
 }
 
-/* A client that cannot be told (other credentials, too many signals queued) learns it from our wait
- * status. */
-void zy_tie_tell_end(const struct zy_job *job) {
-    if (!notify(job, WF_NOTICE_EXITED, job->status_kind << 8 | job->status_value))
-        return;
-    zy_tie_await_end((int)syscall(SYS_pidfd_open, (pid_t)job->client_pid, 0));
-}
-
 static int listen_anywhere(uint32_t *ret_name) {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     socklen_t size = sizeof address;
@@ -122,6 +117,17 @@ static int listen_anywhere(uint32_t *ret_name) {
     return fd;
 }
 
+/* A client that cannot be told (other credentials, too many signals queued) learns it from our wait
+ * status. */
+void zy_tie_tell_end(const struct zy_job *job) {
+    uint32_t name = 0, status = job->status_kind << 8 | job->status_value;
+    if (zy_terminal_is_alone())
+        listen_anywhere(&name); /* what comes there goes with us */
+    if (!notify(job, WF_NOTICE_EXITED, name << WF_NOTICE_NAME | status))
+        return;
+    zy_tie_await_end((int)syscall(SYS_pidfd_open, (pid_t)job->client_pid, 0));
+}
+
 int zy_tie_call(const struct zy_job *job) {
     uint32_t name;
     int fd = listen_anywhere(&name);
@@ -133,11 +139,10 @@ int zy_tie_call(const struct zy_job *job) {
 /* Anybody may connect; the kernel says who it was. */
 int zy_tie_answered(const struct zy_job *job, int *listener) {
     int fd = -1;
-    long long until = wf_now_us() + ANSWER_MS * 1000LL, left;
-    while (*listener >= 0 && fd < 0 && (left = until - wf_now_us()) > 0) {
+    for (int left = ANSWERS; *listener >= 0 && fd < 0 && left > 0; left--) {
         struct pollfd p = { .fd = *listener, .events = POLLIN };
         uint32_t pid = 0;
-        if (poll(&p, 1, (int)(left / 1000) + 1) <= 0)
+        if (poll(&p, 1, ANSWER_MS) <= 0)
             continue;
         fd = accept4(*listener, NULL, NULL, SOCK_CLOEXEC);
         if (fd >= 0 && (wf_channel_check_peer(fd, &pid, NULL) < 0 || pid != job->client_pid))

@@ -263,6 +263,8 @@ void zy_terminal_prepare(void);
 void zy_terminal_arm(struct zy_job *job, unsigned flags);
 /* At the program's end, while its descriptors are still open. */
 void zy_terminal_leave(void);
+/* It has a terminal of its own whose master nobody has but the client. */
+bool zy_terminal_is_alone(void);
 
 /* reseed.c: before the heap is frozen; in a standby. */
 void zy_reseed_prepare(void);

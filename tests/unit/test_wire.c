@@ -298,6 +298,7 @@ TEST(descriptor_counts_and_names) {
     CHECK_NUMBER(wf_request_nfds(WF_STARTED, NULL), WF_STARTED_FDS);
     CHECK_NUMBER(wf_request_nfds(WF_GONE, NULL), 0);
     CHECK_NUMBER(wf_request_nfds(WF_TERMINAL, NULL), 1);
+    CHECK_NUMBER(wf_request_nfds(WF_KEEPER, NULL), 1);
     CHECK_NUMBER(wf_request_nfds((enum wf_type)(WF_TYPE_LAST + 1), NULL), -1);
     CHECK_NUMBER(wf_request_nfds((enum wf_type)0, NULL), -1);
     char name[48];
