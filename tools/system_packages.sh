@@ -29,7 +29,7 @@ else
     needed="$needed python3 python3-venv python3-dev"
 fi
 have musl-gcc || wished="$wished musl-tools"
-# Programs that the tests run in a terminal (tests/system/test_terminal.py).
+# Programs that the tests run in a terminal (tests/system/test_terminal_*.py).
 have zsh || wished="$wished zsh"
 have vim || wished="$wished vim"
 have less || wished="$wished less"

@@ -2,6 +2,7 @@
 
     warm     a fresh user per test; by default on one interpreter (spread over those found), on every one with
              `@pytest.mark.every_python`
+    start    a function that starts a shell in a terminal, for a test that runs under python3 and under warmpy
     shared   one user per test file and interpreter, on every interpreter: for tests that only compare
 """
 
@@ -16,6 +17,7 @@ import pytest
 sys.path.insert(0, os.path.dirname(__file__))
 
 from harness import Warm  # noqa: E402
+from shells import Session  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -50,6 +52,20 @@ def shared(bin_dir, python):
     user = Warm(bin_dir, python)
     yield user
     user.close()
+
+
+@pytest.fixture(params=["python3", "warmpy"])
+def start(request, warm):
+    sessions = []
+
+    def make(shell="bash", **how):
+        session = Session(warm, warm.warmpy if request.param == "warmpy" else warm.python, shell, **how)
+        sessions.append(session)
+        return session
+
+    yield make
+    for session in sessions:
+        session.t.close()
 
 
 @pytest.fixture(scope="session")
