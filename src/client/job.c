@@ -9,6 +9,7 @@
 #include "base/io.h"
 #include "client/signals.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -17,6 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define ANSWER_MS 1000
 #define BIT(sig) (1ull << ((sig) - 1))
 
 #ifndef SI_KERNEL
@@ -65,11 +67,15 @@ void wf_keeper_take(struct wf_terminal *t) {
 
 static bool is_stop(int sig) { return sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU; }
 
+/* When it returns the program goes on: a stop that is reported then is a new one. */
 static void go_on(const struct wf_terminal *t) {
-    if (t->keeper >= 0)
-        wf_keeper_command(t, WF_KEEPER_CONTINUE);
-    else
+    struct pollfd item = { .fd = t->keeper, .events = POLLIN };
+    char byte;
+    if (t->keeper < 0)
         wf_run_signal(t->run, SIGCONT, NULL, NULL);
+    wf_keeper_command(t, WF_KEEPER_CONTINUE);
+    if (t->keeper >= 0 && poll(&item, 1, ANSWER_MS) > 0)
+        syscall(SYS_recvfrom, t->keeper, &byte, 1, MSG_DONTWAIT, NULL, NULL);
 }
 
 static void resume(struct wf_terminal *t) {

@@ -63,7 +63,7 @@ static void set_foreground(int group) { ioctl(MASTER, WF_TTY_SET_GROUP, &group);
 
 int wf_keeper_main(void) {
     struct wf_modes modes;
-    bool raw = false, told = false;
+    bool raw = false, first = true;
     char command;
     uint8_t sig;
     wf_signals_block();
@@ -75,19 +75,21 @@ int wf_keeper_main(void) {
         return 1;
     do {
         /* The group begins there. A program that has ended meanwhile has put us there instead. */
-        if (command == WF_KEEPER_FOREGROUND && told)
+        if (command == WF_KEEPER_FOREGROUND && !first)
             set_foreground(group);
         else if (command == WF_KEEPER_BACKGROUND)
             set_foreground(self);
-        else if (command == WF_KEEPER_CONTINUE)
+        else if (command == WF_KEEPER_CONTINUE) {
             syscall(SYS_kill, -group, SIGCONT);
-        else if (command == WF_KEEPER_KILL && wf_read_full(CLIENT, &sig, 1) == 1) {
+            send(CLIENT, &command, 1, MSG_NOSIGNAL);
+        } else if (command == WF_KEEPER_KILL && wf_read_full(CLIENT, &sig, 1) == 1) {
             set_foreground(self);
             syscall(SYS_kill, group, (int)sig);
         } else if (command == WF_KEEPER_RAW || command == WF_KEEPER_RESTORED)
             raw = command == WF_KEEPER_RAW;
-        if (!told)
-            told = write(READY, &command, 1) == 1;
+        if (first)
+            wf_write_full(READY, &command, 1); /* to nobody, for a program in the foreground */
+        first = false;
     } while (wf_read_full(CLIENT, &command, 1) == 1);
     if (raw && ioctl(MASTER, WF_TTY_MODES, &modes) == 0)
         ioctl(REAL, WF_TTY_SET_MODES, &modes);

@@ -17,7 +17,7 @@
 enum wf_keeper_command {
     WF_KEEPER_FOREGROUND = 'F', /* the program's group is in the foreground */
     WF_KEEPER_BACKGROUND = 'B', /* the keeper is */
-    WF_KEEPER_CONTINUE = 'C',   /* SIGCONT to the program's group */
+    WF_KEEPER_CONTINUE = 'C',   /* SIGCONT to the program's group; answered by the same byte */
     WF_KEEPER_KILL =
         'K',                  /* followed by a signal that ends the program: as its leader ends, the
                                  session hangs up its foreground group, which shall not be its children */

@@ -94,14 +94,29 @@ void wf_modes_notice_foreground(struct wf_terminal *t) {
     wf_modes_follow(t);
 }
 
+/* In the background only what concerns programs there: whether they may write. */
+static void follow_stop_output(struct wf_terminal *t, const struct wf_modes *outer) {
+    struct wf_modes now;
+    if (ioctl(t->slave, WF_TTY_MODES, &now) < 0 ||
+        ((now.local ^ outer->local) & WF_LOCAL_STOP_OUTPUT) == 0)
+        return;
+    now.local ^= WF_LOCAL_STOP_OUTPUT;
+    t->modes.local ^= WF_LOCAL_STOP_OUTPUT;
+    ioctl(t->slave, WF_TTY_SET_MODES, &now);
+}
+
 /* The caller's terminal may have been given other modes, another size and another foreground group
  * while we were stopped. */
 void wf_modes_resume(struct wf_terminal *t) {
     struct wf_modes now;
     wf_modes_find_place(t);
     wf_modes_copy_size(t);
-    if (!t->foreground || t->master < 0 || ioctl(t->real, WF_TTY_MODES, &now) < 0)
+    if (t->master < 0 || ioctl(t->real, WF_TTY_MODES, &now) < 0)
         return;
+    if (!t->foreground) {
+        follow_stop_output(t, &now);
+        return;
+    }
     if (!same_modes(&now, &t->outer) && !t->raw && ioctl(t->slave, WF_TTY_SET_MODES, &now) == 0) {
         t->modes = now;
         t->keys = false;

@@ -134,33 +134,6 @@ static void count_early_death(int state, int status) {
         zy_stop_serving("its standbys keep dying");
 }
 
-static bool is_stopped(pid_t pid) {
-    char path[32], text[512];
-    wf_fmt(path, sizeof path, "/proc/%d/stat", (int)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd < 0 ? -1 : wf_read_full(fd, text, sizeof text - 1);
-    wf_close(&fd);
-    text[got < 0 ? 0 : got] = '\0';
-    const char *end = strrchr(text, ')'); /* the name may hold anything */
-    return end != NULL && strncmp(end, ") T", 3) == 0;
-}
-
-/* A program that was stopped, or continued, by somebody else than its client: see WF_STOP_NOTICE. A
- * client that is stopped reads no notice, but continues; one that is not has continued the program
- * itself. */
-static void tell_of_stop(unsigned slot, int status) {
-    pid_t client = (pid_t)atomic_load(&zy.shared->client[slot]);
-    union sigval value = { .sival_int = (int)WF_STOP_NOTICE };
-    if (client <= 1 || atomic_load(&zy.shared->state[slot]) != ZY_TAKEN)
-        return;
-    if (WIFSTOPPED(status)) {
-        value.sival_int += WSTOPSIG(status);
-        sigqueue(client, SIGCHLD, value);
-    } else if (is_stopped(client)) {
-        sigqueue(client, SIGCONT, value);
-    }
-}
-
 void zy_reap(void) {
     int status;
     pid_t pid;
@@ -171,7 +144,7 @@ void zy_reap(void) {
         if (i == zy.slots_used)
             continue; /* a candidate */
         if (WIFSTOPPED(status) || WIFCONTINUED(status)) {
-            tell_of_stop(i, status);
+            zy_stops_tell(i, status);
             continue;
         }
         int state = atomic_load(&zy.shared->state[i]);

@@ -423,7 +423,9 @@ bool zy_loop(void) {
         if (done())
             _exit(0);
         fill(p);
-        int timeout = zy.stats_due ? 1000 : zy.fork_failing ? 1000 : 60000;
+        int timeout = zy_stops_expected()               ? ZY_STOPS_MS
+                      : zy.stats_due || zy.fork_failing ? 1000
+                                                        : 60000;
         if (poll(p, P_COUNT, timeout) < 0 && errno != EINTR)
             _exit(1);
         urgent = p[P_LISTEN].revents != 0;
@@ -451,5 +453,6 @@ bool zy_loop(void) {
             accept_ctl();
         if (p[P_CONTROL].revents && serve_control())
             return false;
+        zy_stops_look();
     }
 }

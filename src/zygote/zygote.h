@@ -150,6 +150,13 @@ bool zy_refill(bool urgent);
 void zy_reap(void);
 unsigned zy_count(enum zy_state state);
 
+/* stops.c: tells the client of a program that was stopped, or continued, by somebody else (`status`
+ * as wait() gives it), see WF_STOP_NOTICE. */
+void zy_stops_tell(unsigned slot, int status);
+#define ZY_STOPS_MS 500       /* between two looks */
+bool zy_stops_expected(void); /* there are clients to look at */
+void zy_stops_look(void);     /* stops the programs whose clients are stopped */
+
 /* worker.c: never returns. */
 _Noreturn void zy_worker_main(unsigned slot);
 struct zy_job;

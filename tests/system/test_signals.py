@@ -157,6 +157,23 @@ def test_stop_and_continue(warm):
     assert (result.status, result.out) == (0, b"end\n")
 
 
+def test_stop_that_nobody_can_catch(warm):
+    """SIGSTOP of warmpy stops the program too, once the zygote has seen it; SIGCONT wakes both."""
+    process, line = started(warm, "import os\nprint(os.getpid(), flush=True)\ninput()\nprint('end')", stdin=subprocess.PIPE,
+                            session=False, before=os.setpgrp)
+    program = int(line)
+    for _ in range(2):
+        process.send(signal.SIGSTOP)
+        warm.until(lambda: procs.stat(program)[1] == "T")
+        assert procs.stat(process.pid)[1] == "T"
+        process.send(signal.SIGCONT)
+        warm.until(lambda: procs.stat(process.pid)[1] != "T" and procs.stat(program)[1] != "T")
+    process.stdin.write(b"go\n")
+    process.stdin.flush()
+    result = process.finish()
+    assert (result.status, result.out) == (0, b"end\n")
+
+
 def test_program_that_stops_itself(warm):
     """SIGSTOP raised in the program stops the client as well, so that a shell notices; `fg` wakes both."""
     process, line = started(warm, "import os, signal\nprint(os.getpid(), flush=True)\nos.kill(os.getpid(), signal.SIGSTOP)\n"

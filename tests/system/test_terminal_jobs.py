@@ -200,3 +200,141 @@ def test_child_is_not_hung_up(start, end):
     s.prompt()
     s.t.expect("late\r\n")
     assert "hung up" not in s.t.text and not procs.wait_gone([pid], 10)
+
+
+def state(pid):
+    return procs.stat(pid)[1]
+
+
+def go(session):
+    """Lets a program that waits for this file go on."""
+    write(os.path.join(session.warm.work, "go"), "")
+
+
+WAIT = "while not os.path.exists('go'): time.sleep(0.01)"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize("use", ["", "os.tcgetpgrp(0)", "os.system(':')"], ids=["nothing", "asks", "child"])
+def test_put_into_the_background(start, shell, use):
+    """bg: it goes on and writes, is stopped when it reads, and gets its line after fg; whatever it has done with the
+    terminal before."""
+    s = start(shell)
+    s.start(f"""
+        import os, time
+        {use}
+        print("up", os.getpid(), flush=True)
+        {WAIT}
+        print("in the back" + "ground", flush=True)
+        print("got", input())
+    """)
+    pid, job = int(s.t.expect(r"up (\d+)\r\n")[1]), s.client()
+    s.t.type("\x1a")
+    s.t.expect("(?i)stopped|suspended")
+    s.prompt()
+    s.t.until(lambda: state(pid) == "T")
+    s.t.type("bg\r")
+    s.prompt()
+    s.t.until(lambda: state(pid) != "T")
+    go(s)
+    s.t.expect("in the background\r\n")
+    s.t.until(lambda: state(pid) == state(job) == "T")
+    s.t.type("jobs\r")
+    s.t.expect(r"(?i)stopped|suspended \(tty input\)")
+    s.prompt()
+    s.t.type("fg\r")
+    s.t.expect("p.py")
+    s.t.until(lambda: state(pid) != "T")
+    s.t.type("word\r")
+    s.t.expect("got word\r\n")
+    s.prompt()
+    assert s.t.modes() == s.modes
+
+
+def test_writer_put_into_the_background(start):
+    """With tostop, which may have been set while it was stopped, it is stopped again when it writes."""
+    s = start()
+    s.start(f"""
+        import os, time
+        os.system(":")
+        print("up", os.getpid(), flush=True)
+        {WAIT}
+        print("out" + "put", flush=True)
+    """)
+    pid = int(s.t.expect(r"up (\d+)\r\n")[1])
+    s.t.type("\x1a")
+    s.t.expect("Stopped")
+    s.prompt()
+    s.t.type("stty tostop\r")
+    s.prompt()
+    s.t.type("bg\r")
+    s.prompt()
+    s.t.until(lambda: state(pid) != "T")
+    go(s)
+    s.t.until(lambda: state(pid) == "T")
+    assert "output" not in s.t.text
+    s.t.type("fg\r")
+    s.t.expect("output\r\n")
+
+
+@pytest.mark.parametrize("call", ["os.kill(os.getpid(), signal.SIGTSTP)", "os.kill(0, signal.SIGTSTP)",
+                                  "signal.raise_signal(signal.SIGTSTP)", "os.killpg(os.getpgrp(), signal.SIGTSTP)"])
+def test_first_thing_is_to_stop(start, call):
+    """Nothing was done with the terminal before."""
+    s = start()
+    s.start(f"import os, signal\n{call}\nprint('end')")
+    s.t.expect("Stopped")
+    s.prompt()
+    s.t.type("fg\r")
+    s.t.expect("\r\nend\r\n")
+
+
+def test_handler_of_stops(start):
+    """The way of editors: put things in order, stop by the default action, and put them back."""
+    s = start()
+    s.start("""
+        import os, signal, time
+        def stop(*_):
+            os.write(1, b"stopping\\n")
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTSTP)
+            signal.signal(signal.SIGTSTP, stop)
+            os.write(1, b"going on\\n")
+        signal.signal(signal.SIGTSTP, stop)
+        print("up", os.tcgetpgrp(0) == os.getpgrp(), flush=True)
+        while not os.path.exists("go"): time.sleep(0.01)
+    """)
+    s.t.expect("up True\r\n")
+    for _ in range(2):
+        s.t.type("\x1a")
+        s.t.expect("stopping\r\n")
+        s.t.expect("Stopped")
+        s.prompt()
+        s.t.type("fg\r")
+        s.t.expect("going on\r\n")
+    go(s)
+    s.prompt()
+
+
+@pytest.mark.parametrize("use", ["", "os.tcgetpgrp(0)", "os.system(':')"], ids=["nothing", "asks", "child"])
+def test_stop_that_nobody_can_catch(start, use):
+    """kill -STOP of what the shell started: the program is stopped, and goes on with it."""
+    s = start()
+    s.start(f"""
+        import os, time
+        {use}
+        print("up", os.getpid(), flush=True)
+        {WAIT}
+        print("end")
+    """)
+    pid = int(s.t.expect(r"up (\d+)\r\n")[1])
+    os.kill(s.client(), signal.SIGSTOP)
+    s.t.expect("Stopped")
+    s.prompt()
+    s.t.until(lambda: state(pid) == "T")
+    s.t.type("fg\r")
+    s.t.until(lambda: state(pid) != "T")
+    go(s)
+    s.t.expect("\r\nend\r\n")
+    s.prompt()
+    assert s.t.modes() == s.modes
