@@ -8,6 +8,7 @@ import signal
 import pytest
 
 import procs
+from harness import write
 from shells import PROMPT
 
 
@@ -146,3 +147,129 @@ def test_asyncio_reader(start):
     s.t.expect("up\r\n")
     s.t.type("key\r")
     s.t.expect("got key\r\n")
+
+
+# What ssh and sudo do to ask for a password (readpassphrase): the terminal itself, whatever stdin is; no echo, what was
+# typed before is thrown away; signals that end or stop are noted, and sent again once the modes are back.
+ASK = """
+import os, signal, termios
+
+class Noted(Exception): pass
+
+def note(sig, frame):
+    noted.append(sig)
+    raise Noted
+
+noted = []
+def ask():
+    noted.clear()
+    tty = os.open("/dev/tty", os.O_RDWR)
+    numbers = [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU]
+    before = {number: signal.signal(number, note) for number in numbers}
+    modes = termios.tcgetattr(tty)
+    quiet = [*modes[:3], modes[3] & ~(termios.ECHO | termios.ECHONL), *modes[4:]]
+    word, changed = b"", False
+    try:
+        termios.tcsetattr(tty, termios.TCSAFLUSH, quiet)
+        changed = True
+        os.write(tty, b"Password: ")
+        while (byte := os.read(tty, 1)) not in (b"", b"\\n"):
+            word += byte
+    except Noted:
+        pass
+    if changed:
+        os.write(tty, b"\\n")
+        termios.tcsetattr(tty, termios.TCSAFLUSH, modes)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    os.close(tty)
+    for number in noted:
+        os.kill(os.getpid(), number)
+    return ask() if noted else word.decode()
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+print("backwards", ask()[::-1])
+"""
+
+
+def ask_as_child(session, line="$P p.py"):
+    """A program whose child asks for a password, its stdin and stdout being something else."""
+    write(os.path.join(session.warm.work, "ask.py"), ASK)
+    session.start("""
+        import os, signal, subprocess
+        signal.signal(signal.SIGINT, lambda *_: None)
+        child = subprocess.run([os.environ["O"], "ask.py"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        print("child", child.returncode, child.stdout, flush=True)
+    """, line)
+    session.t.expect("Password: ")
+    session.t.until(lambda: not session.t.is_cooked())
+
+
+def test_password_prompt_of_a_child(start):
+    s = start()
+    ask_as_child(s)
+    s.t.type("secret\r")
+    s.t.expect("child 0 backwards terces\r\n")
+    s.prompt()
+    assert "secret" not in s.t.text and s.t.modes() == s.modes
+
+
+def test_password_prompt_that_is_interrupted(start):
+    """Ctrl-C in the middle of the word: the child dies of it, the program does not, and the echo is back."""
+    s = start()
+    ask_as_child(s)
+    s.t.type("sec\x03")
+    s.t.expect("child -2 \r\n")
+    s.prompt()
+    assert s.t.modes() == s.modes
+
+
+def test_password_prompt_that_is_suspended(start):
+    """Ctrl-Z in the middle of the word: the shell has its modes, and after fg the child asks again."""
+    s = start()
+    ask_as_child(s)
+    s.t.type("sec\x1a")
+    s.t.expect("Stopped")
+    s.prompt()
+    assert s.t.modes() == s.modes
+    s.t.type("fg\r")
+    s.t.expect("Password: ")
+    s.t.until(lambda: not s.t.is_cooked())
+    s.t.type("word\r")
+    s.t.expect("child 0 backwards drow\r\n")
+    s.prompt()
+    assert s.t.modes() == s.modes
+
+
+def test_password_prompt_in_the_background(start):
+    """It is stopped before it changes anything, and asks after fg."""
+    s = start()
+    write(os.path.join(s.warm.work, "ask.py"), ASK)
+    s.start("import os, subprocess\nprint('up', os.getpid(), flush=True)\nsubprocess.run([os.environ['O'], 'ask.py'])", "$P p.py &")
+    s.t.expect(r"up \d+\r\n")
+    job = int(re.search(r"\[1\] (\d+)\r\n", s.t.text)[1])
+    s.t.until(lambda: procs.stat(job)[1] == "T")
+    assert s.t.is_cooked()
+    s.t.type("\r")
+    s.t.expect("Stopped")
+    s.prompt()
+    s.t.type("fg\r")
+    s.t.expect("Password: ")
+    s.t.until(lambda: not s.t.is_cooked())
+    s.t.type("secret\r")
+    s.t.expect("backwards terces\r\n")
+    s.prompt()
+    assert "secret" not in s.t.text and s.t.modes() == s.modes
+
+
+def test_password_through_a_pipe(start):
+    """sudo -S: the prompt goes to the terminal, the answer comes from the program."""
+    s = start()
+    s.start("""
+        import subprocess
+        child = ["sh", "-c", 'printf "Password: " >/dev/tty; read word; echo "got $word" >&2']
+        print(subprocess.run(child, input="secret\\n", text=True, stderr=subprocess.PIPE).stderr)
+    """)
+    s.t.expect("Password: got secret\r\n")
+    s.prompt()
+    assert s.t.modes() == s.modes

@@ -1,6 +1,7 @@
 """Real programs in a terminal, as children and as the program itself. Under python3 and under warmpy."""
 
 import os
+import subprocess
 import re
 
 import procs
@@ -136,5 +137,64 @@ def test_interactive_interpreter(start):
     s.t.type("import keywor\t\r")
     s.t.expect(">>> ")
     s.t.type("exit()\r")
+    s.prompt()
+    assert s.t.modes() == s.modes
+
+
+def test_passphrase(start):
+    """OpenSSH's own prompt, which is that of ssh: answered, interrupted, suspended."""
+    needs("ssh-keygen")
+    s = start()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", "key"], cwd=s.warm.work, check=True)
+    s.start("""
+        import signal, subprocess
+        signal.signal(signal.SIGINT, lambda *_: None)
+        for name in "first", "second":
+            child = subprocess.run(["ssh-keygen", "-y", "-f", "key"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+            print(name, child.returncode, child.stdout[:11], flush=True)
+    """)
+
+    def asked():
+        s.t.expect("passphrase.*: ")
+        s.t.until(lambda: not s.t.is_cooked())
+
+    asked()
+    s.t.type("sec\x03")
+    s.t.expect("first -2 \r\n")
+    asked()
+    s.t.type("sec\x1a")
+    s.t.expect("Stopped")
+    s.prompt()
+    assert s.t.modes() == s.modes
+    s.t.type("fg\r")
+    asked()
+    s.t.type("secret\r")
+    s.t.expect("second 0 ssh-ed25519\r\n")
+    s.prompt()
+    assert "secret" not in s.t.text and s.t.modes() == s.modes
+
+
+def test_script_around(start):
+    """Under script(1) the program's terminal is the one that script made."""
+    needs("script")
+    s = start()
+    s.start("import os\nprint(os.ttyname(0) != os.environ['OUTER'], os.tcgetpgrp(0) == os.getpgrp())\nprint('got', input())",
+            f"OUTER={s.t.name} script -qec '$P p.py' typescript")
+    s.t.expect("True True\r\n")
+    s.t.type("word\r")
+    s.t.expect("got word\r\n")
+    s.prompt()
+    assert "got word\r\n" in procs.read(os.path.join(s.warm.work, "typescript")).decode()
+    assert s.t.modes() == s.modes
+
+
+def test_script_as_a_child(start):
+    needs("script")
+    s = start()
+    s.start("import subprocess\nprint('status', subprocess.run(['script', '-qec', 'read x; echo got $x; exit 3', 'typescript']).returncode)")
+    s.t.until(lambda: not s.t.is_cooked())
+    s.t.type("word\r")
+    s.t.expect("got word\r\n")
+    s.t.expect("status 3\r\n")
     s.prompt()
     assert s.t.modes() == s.modes
