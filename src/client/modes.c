@@ -76,6 +76,18 @@ void wf_modes_follow(struct wf_terminal *t) {
         wf_modes_leave_raw(t);
 }
 
+/* Who sees a prompt and answers at once must not see the answer twice, or a password at all: the
+ * modes that were set before the prompt was written are set before it is shown. Those that change
+ * what output looks like wait until what was written before is out; but what the program's terminal
+ * has made of it suits a raw one as well. */
+void wf_modes_follow_early(struct wf_terminal *t) {
+    struct wf_modes now;
+    if (!t->foreground || ioctl(t->slave, WF_TTY_MODES, &now) < 0 || same_modes(&now, &t->modes))
+        return;
+    if (!(now.local & WF_LOCAL_CANONICAL) || (!t->raw && now.output == t->modes.output))
+        wf_modes_follow(t);
+}
+
 void wf_modes_find_place(struct wf_terminal *t) {
     int group = 0;
     t->foreground = ioctl(t->real, WF_TTY_GROUP, &group) == 0 && group == t->group;

@@ -95,6 +95,8 @@ enum wf_relayed wf_relay_output(struct wf_terminal *t) {
                 t->flushed = false;
             continue;
         }
+        if (t->slave >= 0)
+            wf_modes_follow_early(t);
         t->out_from = 1;
         t->out_to = (size_t)got;
         if (both_add_returns(t))

@@ -46,6 +46,7 @@ int wf_modes_watch(int slave); /* the descriptor `changes`, or -1 */
 void wf_modes_forget_change(const struct wf_terminal *t);
 /* What the program has set meanwhile is set for the caller's terminal as well. */
 void wf_modes_follow(struct wf_terminal *t);
+void wf_modes_follow_early(struct wf_terminal *t); /* with output that is not written yet */
 void wf_modes_leave_raw(struct wf_terminal *t);
 void wf_modes_copy_size(const struct wf_terminal *t);
 void wf_modes_find_place(struct wf_terminal *t); /* in the foreground? */
