@@ -76,15 +76,16 @@ void wf_modes_follow(struct wf_terminal *t) {
         wf_modes_leave_raw(t);
 }
 
-/* Who sees a prompt and answers at once must not see the answer twice, or a password at all: the
- * modes that were set before the prompt was written are set before it is shown. Those that change
+/* Who sees a prompt and answers at once must not see the answer twice, or a password at all, nor
+ * see Ctrl-C taken for a key: the modes that were set before the prompt was written are set before
+ * it is shown. Those that change
  * what output looks like wait until what was written before is out; but what the program's terminal
  * has made of it suits a raw one as well. */
 void wf_modes_follow_early(struct wf_terminal *t) {
     struct wf_modes now;
     if (!t->foreground || ioctl(t->slave, WF_TTY_MODES, &now) < 0 || same_modes(&now, &t->modes))
         return;
-    if (!(now.local & WF_LOCAL_CANONICAL) || (!t->raw && now.output == t->modes.output))
+    if (!(now.local & WF_LOCAL_CANONICAL) || now.output == t->modes.output)
         wf_modes_follow(t);
 }
 
