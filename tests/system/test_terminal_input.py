@@ -273,3 +273,22 @@ def test_password_through_a_pipe(start):
     s.t.expect("Password: got secret\r\n")
     s.prompt()
     assert s.t.modes() == s.modes
+
+
+def test_answers_as_fast_as_prompts(start):
+    """Who types as soon as the prompt is there, as expect(1) does, sees the answer once; and no password."""
+    s = start()
+    s.start("""
+        import getpass, readline
+        for i in range(20):
+            print("got", input("Name: "), getpass.getpass("Word: ")[::-1])
+    """)
+    for i in range(20):
+        s.t.expect("Name: ")
+        s.t.type(f"name{i}.\r")
+        s.t.expect("Word: ")
+        s.t.type(f"secret{i}.\r")
+        s.t.expect(rf"got name{i}\. \.")
+    s.prompt()
+    assert "secret" not in s.t.text and all(s.t.text.count(f"name{i}.") == 2 for i in range(20))
+    assert s.t.modes() == s.modes
