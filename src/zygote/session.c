@@ -85,8 +85,7 @@ static void await_words(struct starting *s, int count) {
 pid_t zy_session_keep(const struct zy_job *job, int connection, bool in_front) {
     struct starting s = { .socket = { -1, -1 }, .ready = { -1, -1 } };
     pid_t keeper = start(&s, job->client_pid);
-    if (keeper > 0 &&
-        wf_channel_send(connection, WF_KEEPER, 0, NULL, 0, &s.socket[0], 1, NULL) < 0)
+    if (keeper > 0 && wf_channel_send(connection, WF_KEEPER, 0, NULL, 0, &s.socket[0], 1, NULL) < 0)
         keeper = 0; /* it sees its socket end */
     if (keeper > 0)
         await_words(&s, in_front ? 1 : 2);

@@ -91,8 +91,8 @@ static void keep(bool in_front) {
 /* What the client is to know: the master, and the modes from which on it follows them. */
 static bool tell_terminal(struct zy_pty *pty) {
     struct iovec modes = { &pty->modes, sizeof pty->modes };
-    return connected() && wf_channel_send(connection, WF_TERMINAL, 0, &modes, 1, &pty->master, 1,
-                                          NULL) == 0;
+    return connected() &&
+           wf_channel_send(connection, WF_TERMINAL, 0, &modes, 1, &pty->master, 1, NULL) == 0;
 }
 
 static bool attach(int real) {

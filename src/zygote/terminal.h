@@ -40,8 +40,8 @@ void zy_pty_done(struct zy_pty *p);
 /* The slave in the place of every descriptor of that terminal. */
 void zy_pty_replace(const struct zy_pty *p, unsigned device);
 
-/* Starts the keeper of this session, tells the client over `connection`, and waits until stops work and, for a
- * program that is not in front, until the client has said so. Its pid, or 0. */
+/* Starts the keeper of this session, tells the client over `connection`, and waits until stops work
+ * and, for a program that is not in front, until the client has said so. Its pid, or 0. */
 pid_t zy_session_keep(const struct zy_job *job, int connection, bool in_front);
 /* This session loses its terminal. That raises SIGHUP here, which must not be seen: call it with
  * all signals blocked, and it is taken away again. */

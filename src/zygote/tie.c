@@ -26,12 +26,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define LEAVE_US 1000   /* for the client's parent to have been woken */
+#define LEAVE_US 1000 /* for the client's parent to have been woken */
 /* A client connects at once, or cannot. Not all at once: both may be stopped meanwhile, which costs
  * one of these. */
 #define ANSWER_MS 1000
 #define ANSWERS 10
-#define ON_THE_WAY 512  /* descriptors that a user may have sent and nobody received */
+#define ON_THE_WAY 512 /* descriptors that a user may have sent and nobody received */
 
 /* The kernel lets a user without privileges have as many descriptors on the way as RLIMIT_NOFILE of
  * the sender says, all processes together: far from what others can be expected to have. */
