@@ -67,6 +67,7 @@ unit: build asan ## C tests and the replay of the fuzz corpora, plain and saniti
 	@$(MESON) test -C build-asan --no-rebuild --print-errorlogs
 
 system: install ## the real binaries, on every CPython >= 3.10 of this machine
+	@sh tools/test_limits.sh
 	@status=0; for part in system parity python programs audit pool; do \
 		$(PY) -m pytest $(PYTEST_ARGS) tests/$$part || status=1; done; exit $$status
 
