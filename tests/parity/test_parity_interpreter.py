@@ -131,7 +131,7 @@ WAYS = {
     "no-newline": ("noeol.py",), "formfeed": ("formfeed.py",), "tabs": ("tabs.py",), "long-line": ("long.py",), "many-lines": ("many.py",),
     "stdlib-json.tool": ("-m", "json.tool", "--indent", "1", "j.json"), "stdlib-calendar": ("-m", "calendar", "2024", "2"), "stdlib-this": ("-m", "this"),
     "stdlib-compileall": ("-m", "compileall", "-q", "pkg"), "stdlib-timeit": ("-m", "timeit", "-n1", "-r1", "-h"), "stdlib-zipapp": ("-m", "zipapp", "dir", "-o", "made.pyz"),
-    "stdlib-unittest": ("-m", "unittest", "-q", "nothing_here"), "stdlib-doctest": ("-m", "doctest", "-v", "doc.txt"), "stdlib-py_compile": ("-m", "py_compile", "module.py"),
+    "stdlib-unittest": ("-m", "unittest", "--no-such-option"), "stdlib-doctest": ("-m", "doctest", "-v", "doc.txt"), "stdlib-py_compile": ("-m", "py_compile", "module.py"),
     "stdlib-dis": ("-m", "dis", "small.py"), "stdlib-ast": ("-m", "ast", "small.py"), "stdlib-tokenize": ("-m", "tokenize", "small.py"), "stdlib-site": ("-m", "site", "--user-site"),
     "stdlib-base64": ("-m", "base64", "-t"), "stdlib-gzip": ("-m", "gzip", "-d", "packed.gz"), "stdlib-tarfile": ("-m", "tarfile", "-l", "doc.txt"),
     "stdlib-ensurepip": ("-m", "ensurepip", "--version"), "stdlib-http-help": ("-m", "http.server", "--help"), "stdlib-trace": ("-m", "trace", "--count", "--summary", "small.py"),
