@@ -199,21 +199,60 @@ def generators(seeds, objects):
     return others, [o for o in bits if o is not own], any(o is own for o in bits), kept
 
 
+_missed = set()  # files that would have been found by what the init section imports, had they been there
+
+
+def _finder(directory):
+    """A finder for the init section's directory, where programs are edited all day: notes the names asked for.
+
+    Its listing of the directory is no input, as any other listing is: of another name there, nothing depends.
+    """
+    external = sys.modules["_frozen_importlib_external"]
+    loaders = external._get_supported_file_loaders()
+
+    class Noting(external.FileFinder):
+        def note(self, name):
+            path = os.path.join(directory, name)
+            _missed.add(path)
+            _missed.update(path + suffix for _, suffixes in loaders for suffix in suffixes)
+
+        def find_spec(self, fullname, target=None):
+            self.note(fullname.rpartition(".")[2])
+            return super().find_spec(fullname, target)
+
+        def _fill_cache(self):
+            observe(False)  # noqa: F821 (_zygote puts it here)
+            try:
+                super()._fill_cache()
+            finally:
+                observe(True)  # noqa: F821
+
+    return Noting(directory, *loaders)
+
+
 def init(path):
     """Runs the init section in __main__, as python would run it as a script."""
     main = sys.modules["__main__"].__dict__
+    directory, cache = os.path.dirname(path), sys.path_importer_cache
+    finder = _finder(directory) if directory not in cache and os.path.isdir(directory) else None
+    if finder:
+        cache[directory] = finder
+        for name in list(sys.modules):
+            finder.note(name.partition(".")[0])  # not looked for there, for it is loaded: preloaded, it may be
     with sys.modules["io"].open_code(path) as file:
         source = file.read()
     saved = sys.argv
     sys.argv = [path]
-    sys.path.insert(0, os.path.dirname(path))
+    sys.path.insert(0, directory)
     main["__file__"] = path
     try:
         exec(compile(source, path, "exec"), main)
     finally:
         main.pop("__file__", None)
-        sys.path.remove(os.path.dirname(path))
+        sys.path.remove(directory)
         sys.argv = saved
+        if finder and cache.get(directory) is finder:
+            del cache[directory]
 
 
 def _file_of(module):
@@ -222,8 +261,9 @@ def _file_of(module):
 
 
 def files():
-    """The files of all modules."""
-    return [os.fsencode(f) for f in map(_file_of, list(sys.modules.values())) if f]
+    """The files of all modules, and those that would be found instead."""
+    found = {f for f in map(_file_of, list(sys.modules.values())) if f} | _missed
+    return [os.fsencode(f) for f in found]
 
 
 def directories():

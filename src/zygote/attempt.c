@@ -124,6 +124,7 @@ static void leave_out(struct zy_attempt *a, const struct word *w) {
     memmove(a->module + w->index, a->module + w->index + 1,
             (a->count - w->index - 1) * sizeof *a->module);
     a->count--;
+    a->left_out++;
 }
 
 static void put_on(int fd, int target) {

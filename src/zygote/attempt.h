@@ -9,9 +9,10 @@
 struct zy_attempt {
     char *module[ZY_MODULES]; /* owned */
     unsigned count;
-    int tell;   /* write end of a pipe to the process that keeps count */
-    int output; /* memfd on 1 and 2 */
-    int input;  /* memfd on 0: its position tells whether it was read */
+    unsigned left_out; /* modules that could not be preloaded, so far */
+    int tell;          /* write end of a pipe to the process that keeps count */
+    int output;        /* memfd on 1 and 2 */
+    int input;         /* memfd on 0: its position tells whether it was read */
 };
 
 /* Takes the modules from the zygote's request and makes the memfds. */

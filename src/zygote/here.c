@@ -60,6 +60,12 @@ bool zy_here_bind(void) {
     return true;
 }
 
+bool zy_here_is_lost(void) {
+    struct stat st;
+    return here.path[0] != '\0' &&
+           (stat(here.path, &st) < 0 || st.st_dev != here.dev || st.st_ino != here.ino);
+}
+
 int zy_here_collect(struct wf_err *err) {
     return zy_observed(ZY_OBSERVED_HERE, &here.names, &here.names_size, err);
 }

@@ -23,8 +23,9 @@ unsigned zy_noted_count(const char *cwd) {
     for (size_t i = 0; i < NOTED; i++) {
         PyObject *module = zp_get(zp.modules, noted[i].module);
         PyObject *value = module ? PyObject_GetAttrString(module, noted[i].name) : NULL;
-        count += value != NULL && PyUnicode_Check(value) &&
-                 PyUnicode_CompareWithASCIIString(value, cwd) == 0;
+        count += (value == Py_None && cwd[0] == '\0') ||
+                 (value != NULL && PyUnicode_Check(value) &&
+                  PyUnicode_CompareWithASCIIString(value, cwd) == 0);
         Py_XDECREF(value);
         PyErr_Clear();
     }

@@ -120,6 +120,16 @@ static int find_main_defaults(void) {
     return failed ? -1 : 0;
 }
 
+int zp_modules_are_programs(PyObject *but) {
+    /* Names only: values would keep modules alive past their end. */
+    PyObject *key, *value;
+    for (Py_ssize_t at = 0; PyDict_Next(zp.modules, &at, &key, &value);)
+        if ((but == NULL || PyDict_GetItemWithError(but, key) == NULL) &&
+            PyDict_SetItem(zp.bare_modules, key, Py_None) < 0)
+            return -1;
+    return 0;
+}
+
 int zp_init(void) {
     PyObject *sys = PyImport_ImportModule("sys");
     if (sys == NULL)
@@ -134,11 +144,8 @@ int zp_init(void) {
         PyErr_SetString(PyExc_RuntimeError, "sys.modules or sys.path is missing");
         return -1;
     }
-    /* Names only: values would keep modules alive past their end. */
-    PyObject *key, *value;
-    for (Py_ssize_t at = 0; PyDict_Next(zp.modules, &at, &key, &value);)
-        if (PyDict_SetItem(zp.bare_modules, key, Py_None) < 0)
-            return -1;
+    if (zp_modules_are_programs(NULL) < 0)
+        return -1;
     zp.main_dict = PyModule_GetDict(zp.main_module);
     if (find_functions() < 0 || find_version() < 0 || find_objects() < 0 ||
         find_main_defaults() < 0)

@@ -26,7 +26,7 @@ struct zy_python {
     PyObject *environ_data;  /* posix.environ, which is os.environ's dict of bytes */
     PyObject *path;          /* sys.path */
     PyObject *signal_signal, *sig_ign;
-    PyObject *bare_modules;              /* dict: names in sys.modules of the bare interpreter */
+    PyObject *bare_modules;              /* dict: names in sys.modules without any preload */
     PyObject *excepthook;                /* sys.excepthook before ours, or NULL */
     PyObject *file_loader;               /* importlib's SourceFileLoader */
     PyObject *atexit_run, *atexit_count; /* atexit._run_exitfuncs, atexit._ncallbacks */
@@ -66,6 +66,9 @@ bool zy_stdio_has(PyObject *obj); /* stdio.c: is it (part of) one of the standar
 /* What a module has under that name, for us alone: a program does not find the module loaded by it.
  * New reference, or NULL with an exception. */
 PyObject *zp_function(const char *module, const char *name);
+/* What is in sys.modules now, but for the names in the dict `but`, is what a program finds there
+ * cold, too: in the bare interpreter, or because the init section has imported it. */
+int zp_modules_are_programs(PyObject *but);
 /* Looks everything up. -1 with a Python exception. */
 int zp_init(void);
 /* Forgets the boot program: __main__, sys.argv, sys.path[0], sys.last_*, the excepthook. */

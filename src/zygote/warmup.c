@@ -17,6 +17,22 @@
 #include <time.h>
 #include <unistd.h>
 
+static PyObject *observe(PyObject *module, PyObject *on) {
+    (void)module;
+    zy_observe(on == Py_True);
+    Py_INCREF(Py_None);
+    return Py_None;
+}
+
+static PyMethodDef observe_def = { "observe", observe, METH_O, NULL };
+
+static bool give_observe(PyObject *space) {
+    PyObject *function = PyCFunction_New(&observe_def, NULL);
+    int failed = function == NULL || PyDict_SetItemString(space, "observe", function) < 0;
+    Py_XDECREF(function);
+    return !failed;
+}
+
 static PyObject *load_namespace(struct wf_err *err) {
     char path[600], *text = NULL;
     wf_fmt(path, sizeof path, "%s/warmup.py", zy.libdir);
@@ -27,7 +43,8 @@ static PyObject *load_namespace(struct wf_err *err) {
              *done = NULL;
     free(text);
     if (code != NULL && space != NULL &&
-        PyDict_SetItemString(space, "__builtins__", zp_get(zp.modules, "builtins")) == 0)
+        PyDict_SetItemString(space, "__builtins__", zp_get(zp.modules, "builtins")) == 0 &&
+        give_observe(space))
         done = PyEval_EvalCode(code, space, space);
     Py_XDECREF(code);
     if (done == NULL) {
@@ -175,10 +192,21 @@ static int add_listed(const char *path, struct wf_err *err) {
     return zy_watch_list(path, err) < 0 ? -1 : check_directory(path, err);
 }
 
+/* A zygote for one directory is of no use to anyone when that has gone or been replaced. */
+static int watch_here(struct wf_err *err) {
+    const char *path;
+    if (zy_here_asked(&path) != WF_ASKED_DIRECTORY)
+        return 0;
+    if (zy_watch_name(path, err) < 0)
+        return -1;
+    return zy_here_is_lost() ? is_stale(path, err) : 0;
+}
+
 static int watch_all(PyObject *space, struct wf_err *err) {
     zy_observe(false); /* what follows is our own looking */
     if (zy_watch_init(err) < 0 || watch_list(space, "directories", add_watch, err) < 0 ||
-        watch_list(space, "files", add_file, err) < 0 || watch_observed(err) < 0)
+        watch_list(space, "files", add_file, err) < 0 || watch_observed(err) < 0 ||
+        watch_here(err) < 0)
         return -1;
     if (for_each_observed(ZY_OBSERVED_FOUND, add_found, err) < 0 ||
         for_each_observed(ZY_OBSERVED_MISSING, add_missing, err) < 0)
@@ -304,15 +332,30 @@ static void tell_output(int output) {
     zy_tell(WF_NOTE, 0, text);
 }
 
+/* What the init section imports must be what it would have found without a preload. */
+static bool init_is_shadowed(const char *path, char *reason, size_t size) {
+    struct zy_job job = { .has_path0 = true };
+    char name[256];
+    wf_fmt(job.path0, sizeof job.path0, "%.*s", (int)(strrchr(path, '/') - path), path);
+    if (!zy_shadowed(&job, zp.modules, name, sizeof name))
+        return false;
+    wf_fmt(reason, size, "%s/%s hides a preloaded module", job.path0, name);
+    return true;
+}
+
 static int run_init(PyObject *space, const struct zy_attempt *a, struct wf_err *err) {
     char path[4096], reason[400];
     if (zy.request.init.size == 0)
         return 0;
     wf_fmt(path, sizeof path, "%.*s", (int)zy.request.init.size,
            (const char *)zy.request.init.data);
-    PyObject *name = PyUnicode_DecodeFSDefault(path);
-    int failed = name == NULL || zp_call(space, "init", name) < 0;
+    if (init_is_shadowed(path, reason, sizeof reason))
+        return wf_err_msg(err, "init %s: %s", path, reason);
+    PyObject *name = PyUnicode_DecodeFSDefault(path), *had = PyDict_Copy(zp.modules);
+    int failed = name == NULL || had == NULL || zp_call(space, "init", name) < 0 ||
+                 zp_modules_are_programs(had) < 0;
     Py_XDECREF(name);
+    Py_XDECREF(had);
     if (failed)
         zp_error_text(reason, sizeof reason);
     /* It may do what a preload must not, for it says so by being one; but not leave behind what a
@@ -345,6 +388,8 @@ int zy_warmup_preload(struct wf_err *err) {
         return zp_failed(err, "warmup.record");
     if (zy_attempt_imports(&a, space, err) < 0)
         return -1;
+    if (a.left_out > 0 && zy_here_is_lost()) /* that may be why */
+        return is_stale("the working directory", err);
     zy_here_leave();
     if (run_init(space, &a, err) < 0)
         return -1;

@@ -316,6 +316,7 @@ void zy_here_leave(void);
 /* Imports have asked for the directory: from now on it alone is served. False: it is to be
  * refused. */
 bool zy_here_bind(void);
+bool zy_here_is_lost(void);                    /* it is gone, or another one has its name */
 int zy_here_collect(struct wf_err *err);       /* after imports: names that are missing there */
 unsigned zy_here_asked(const char **ret_path); /* enum wf_asked; the directory, or "" */
 bool zy_here_match(int cwd, const char **ret_name); /* else what differs there */
@@ -345,7 +346,7 @@ bool zy_print_differs(const struct zy_print *before, char *reason, size_t size);
 bool zy_hazards(char *reason, size_t size);
 
 /* noted.c: modules that note the working directory when imported. How many of them have noted
- * `cwd`; 0 or -1, when all have noted the one that is the program's. */
+ * `cwd`, "" for one that is gone; 0 or -1, when all have noted the one that is the program's. */
 unsigned zy_noted_count(const char *cwd);
 int zy_noted_renew(struct wf_err *err);
 

@@ -251,7 +251,7 @@ class Warm:
                 if result.warm or STANDIN:
                     return result
                 assert time.monotonic() < deadline, f"never became warm\n{result}\n{self.explain()}"
-                watch.wait(min(5, deadline - time.monotonic()))
+                watch.wait(0.5)  # and now and then, for what leaves no trace there
 
     def ready(self, options=(), env=None, module=False, program="pass", **how):
         """Returns when runs with these interpreter options and this environment are warm."""

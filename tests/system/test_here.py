@@ -151,6 +151,20 @@ def test_a_directory_that_is_gone(warm, library):
     warm.same_as(lambda: SHOW, None, gone)
 
 
+@pytest.mark.parametrize("bound", [True, False])
+def test_a_directory_that_is_made_anew_again_and_again(warm, library, bound):
+    """As test runners do: what was made ready for the old one goes, and what does not ask serves on."""
+    library(f"import time; time.sleep(0.2); value = {'os.getcwd()' if bound else '5'}")
+    cwd = directory(warm, "a")
+    for _ in range(3):
+        for _ in range(3):
+            os.rmdir(cwd)
+            directory(warm, "a")
+            warm.run(SHOW, cwd=cwd)
+        is_preloaded(warm, "here_mod", cwd=cwd)
+        assert warm.same(SHOW, cwd=cwd).warm or STANDIN
+
+
 FILES = {
     "exists": "value = os.path.exists({path!r})",
     "stat": "try: value = os.stat({path!r}).st_size\nexcept OSError as e: value = e.errno",

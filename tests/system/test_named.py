@@ -81,6 +81,50 @@ def test_edited_init_section(warm):
     warm.until_warm(lambda: warm.run(["-c", "print(value)"], env=env))
 
 
+@pytest.mark.every_python
+def test_files_beside_an_init_section(warm):
+    """Programs are written beside it: only what its imports would find there, or code of its own has listed, is an input."""
+    init = "import colorsys\ntry: import plugin\nexcept ImportError: plugin = None\n" \
+           "print_it = lambda: print(colorsys.__file__, plugin)\n"
+    start(warm, "beside", "--init", write(f"{warm.work}/init.py", init))
+    env = {"WARMFORK_ZYGOTE": "beside"}
+    for i in range(3):
+        program = write(f"{warm.work}/program_{i}.py", "print_it()")
+        assert warm.run([program], env=env).warm or STANDIN
+    for name in "plugin", "colorsys":
+        write(f"{warm.work}/{name}.py", "")
+        cold = warm.run([program], env=env | {"WARMFORK_COLD": "1"})
+        result = warm.until_warm(lambda: warm.run([program], env=env))
+        assert (result.out, result.status) == (cold.out, 0)
+        assert f"{warm.work}/{name}.py".encode() in result.out
+
+
+def test_file_beside_an_init_section_that_hides_a_preload(warm):
+    """The init section would have found another module than the preloaded one: it is not served from there."""
+    init = write(f"{warm.work}/init.py", "import colorsys\n")
+    start(warm, "hides", "--init", init, "--preload", "colorsys")
+    env = {"WARMFORK_ZYGOTE": "hides"}
+    program = ["-c", "print(colorsys.__file__)"]
+    warm.until_warm(lambda: warm.run(program, env=env, cwd="/"))
+    hiding = write(f"{warm.work}/colorsys.py", "")
+    for _ in range(3):
+        result = warm.run(program, env=env, cwd="/")
+        assert result.out.decode() == hiding + "\n" and not result.warm
+    os.unlink(hiding)
+    result = warm.until_warm(lambda: warm.run(program, env=env, cwd="/"))
+    assert b"/lib/" in result.out
+
+
+@pytest.mark.every_python
+def test_init_section_that_lists_its_directory(warm):
+    init = f"import colorsys, os\nfound = sorted(n for n in os.listdir({warm.work!r}) if n.endswith('.txt'))\n"
+    start(warm, "lists", "--init", write(f"{warm.work}/init.py", init))
+    for name in "a.txt", "b.txt":
+        write(f"{warm.work}/{name}", "")
+        result = warm.until_warm(lambda: warm.run(["-c", "print(found)"], env={"WARMFORK_ZYGOTE": "lists"}))
+        assert name.encode() in result.out
+
+
 def test_init_section_and_environment(warm):
     """What the init section read from the environment is that of the run."""
     start(warm, "env", "--init", write(f"{warm.work}/init.py", "import os\nmode = os.environ.get('MODE', 'unset')\n"))

@@ -237,8 +237,13 @@ def test_directory_noted_by_rich(warm):
     warm.same(program)
     warm.same(program, cwd=path)
     warm.same(program, cwd="/")
-    notes = [note for zygote in warm.status()["zygotes"] for note in zygote["notes"]]
-    assert STANDIN or notes == ["preload not_rich: asked for the working directory"]
+    bound = {z["preload"]: z["directory"] for z in warm.status()["zygotes"]}
+    assert STANDIN or bound["rich,not_rich"] == warm.work, "not_rich was imported for one directory"
+    warm.environment["WARMFORK_PRELOAD"] = "rich"
+    is_preloaded(warm, "rich")
+    warm.same(program, cwd="/")
+    bound = {z["preload"]: z["directory"] for z in warm.status()["zygotes"]}
+    assert STANDIN or bound["rich"] == "", "rich serves everywhere"
     gone = f"{warm.work}/gone"
 
     def vanish():
