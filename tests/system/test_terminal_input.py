@@ -193,10 +193,15 @@ print("backwards", ask()[::-1])
 
 
 def ask_as_child(session, line="$P p.py"):
-    """A program whose child asks for a password, its stdin and stdout being something else."""
+    """A program whose child asks for a password, its stdin and stdout being something else. It stops after its child, as
+    sudo does: else the shell may take the terminal before the child has put its modes back."""
     write(os.path.join(session.warm.work, "ask.py"), ASK)
     session.start("""
         import os, signal, subprocess
+        def stop(*_):
+            os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOWAIT)
+            os.kill(os.getpid(), signal.SIGSTOP)
+        signal.signal(signal.SIGTSTP, stop)
         signal.signal(signal.SIGINT, lambda *_: None)
         child = subprocess.run([os.environ["O"], "ask.py"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         print("child", child.returncode, child.stdout, flush=True)
