@@ -246,6 +246,8 @@ static void odd_state(void) {
     close(pipe_ends[1]);
     close(0);
     umask(0123);
+    signal(SIGINT, SIG_DFL); /* a shell ignores them for what it starts in the background */
+    signal(SIGQUIT, SIG_DFL);
     signal(SIGHUP, SIG_IGN);
     signal(SIGUSR2, SIG_IGN);
     setrlimit(RLIMIT_NOFILE, &limit);
