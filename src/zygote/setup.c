@@ -289,6 +289,8 @@ static int step_arguments(struct zy_job *job, struct wf_err *err) {
     for (uint32_t i = 1; i < r->argc && !failed; i++)
         failed = append_fs(orig, job->argv[i]);
     step_shown_arguments(job);
+    if (!failed)
+        zy_config_arguments(argv, orig);
     if (failed || set_list("argv", argv) < 0 || set_list("orig_argv", orig) < 0)
         return python_error(err, "sys.argv");
     return 0;
@@ -327,10 +329,13 @@ static int step_path(struct zy_job *job, struct wf_err *err) {
     if (importer < 0)
         return python_error(err, "PyImport_GetImporter");
     job->importer = importer > 0;
-    if (job->importer || !job->has_path0)
-        return 0; /* run.c inserts an importable path, even when path 0 is off */
-    PyObject *path0 = PyUnicode_DecodeFSDefault(job->path0);
-    int failed = path0 == NULL || PyList_Insert(zp.path, 0, path0) < 0;
+    bool any = job->importer || job->has_path0;
+    PyObject *path0 = any ? PyUnicode_DecodeFSDefault(job->importer ? job->script : job->path0)
+                          : NULL;
+    zy_config_path0(path0);
+    int failed = any && path0 == NULL;
+    if (job->has_path0 && !job->importer && !failed) /* run.c inserts an importable path */
+        failed = PyList_Insert(zp.path, 0, path0);
     Py_XDECREF(path0);
     return failed ? python_error(err, "sys.path") : 0;
 }

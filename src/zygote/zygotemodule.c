@@ -143,8 +143,10 @@ static int start_base(struct wf_err *err) {
     zy.zygote_pid = getpid();
     find_libdir();
     int failed = zp_init() < 0;
-    if (!failed)
+    if (!failed) {
         read_launch_time();
+        zy_config_find();
+    }
     if (failed || zp_forget_boot() < 0 || zy_stdio_init() < 0) {
         char text[256];
         zp_error_text(text, sizeof text);

@@ -170,7 +170,17 @@ SHADOWS = {
     "enum": "import re", "logging": "import logging\nprint(logging.x)", "linecache": "1/0", "string": "import string\nprint(string.x)", "traceback": "1/0",
 }
 
+# What a subinterpreter is told of the program.
+INNER = "try: import _interpreters as s\nexcept ImportError: import _xxsubinterpreters as s\n" \
+        "i = s.create()\ns.run_string(i, 'import sys; print(sys.argv, sys.orig_argv, sys.path, flush=True)')\ns.destroy(i)\n"
+INNER_FILES = {"app.zip": archive(__main__=INNER), "app/__main__.py": INNER, "sub/prog.py": INNER, "m.py": INNER}
+INNER_WAYS = {"script": ("sub/prog.py", "a b", "\xe9", ""), "command": ("-c", INNER, "x", "-c"), "module": ("-m", "m", "y"), "zip": ("app.zip", "z"),
+              "directory": ("app", "z"), "isolated": ("-I", "sub/prog.py"), "options": ("-X", "dev", "-B", "sub/prog.py", "-B")}
+
 CASES = [
+    *(Case(f"subinterpreter-{name}", way="", args=args, files=INNER_FILES) for name, args in INNER_WAYS.items()),
+    Case("subinterpreter-isolated-zip", way="", args=("-I", "app.zip"), files=INNER_FILES, since=(3, 13)),
+    Case("subinterpreter-stdin", INNER, way="-", args=("x",)),
     *(Case(f"option-{name}", SHOW + "assert sys.flags.optimize, 'asserted'", options=opts, known="cold" if name in COLD_OPTIONS else "")
       for name, opts in OPTIONS.items() if name != "P"),
     Case("option-P", SHOW, options=("-P",), since=(3, 11)),
