@@ -175,3 +175,11 @@ int wf_place_get(struct wf_place *ret, struct wf_err *err) {
     *ret = p;
     return 0;
 }
+
+bool wf_many_cpus(const void *mask, size_t size) {
+    const unsigned char *byte = mask;
+    unsigned count = 0;
+    for (size_t i = 0; i < size; i++)
+        count += (unsigned)__builtin_popcount(byte[i]);
+    return count > 1;
+}

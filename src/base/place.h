@@ -3,6 +3,8 @@
 #pragma once
 
 #include "base/err.h"
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum {
@@ -48,3 +50,6 @@ int wf_place_get_quick(struct wf_place *ret, struct wf_err *err);
  * cannot see, and two processes that see each other are in the same pid namespace. WF_NS_CGROUP is
  * 0: it only shapes how a process sees its cgroup, which is the worker's own in any case. */
 int wf_place_add_namespaces(struct wf_place *p, int fd, struct wf_err *err);
+
+/* Whether two processes can run at once on the processors of this mask (sched_getaffinity). */
+bool wf_many_cpus(const void *mask, size_t size);

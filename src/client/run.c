@@ -1,6 +1,7 @@
 #include "client/run.h"
 
 #include "base/cleanup.h"
+#include "base/place.h"
 #include "channel/channel.h"
 #include "client/ask.h"
 
@@ -65,15 +66,6 @@ static enum attempt from_answer(struct wf_run *run, const struct wf_header *head
     return ATTEMPT_STARTED;
 }
 
-/* Whether two threads can run at once here: spinning on the only CPU would keep the worker off it.
- */
-static bool many_cpus(const struct wf_request *r) {
-    unsigned count = 0;
-    for (uint32_t i = 0; i < r->cpus.size; i++)
-        count += (unsigned)__builtin_popcount(r->cpus.data[i]);
-    return count > 1;
-}
-
 static bool spin(const struct wf_run *run) {
     long long until = run->spins ? wf_now_us() + WF_SPIN_US : 0;
     char byte;
@@ -92,7 +84,7 @@ static enum attempt await_answer(struct wf_run *run, const struct wf_request *r,
     const uint8_t *payload;
     long long deadline = 0;
     int left = WF_STARTED_TIMEOUT_MS;
-    run->spins = many_cpus(r);
+    run->spins = wf_many_cpus(r->cpus.data, r->cpus.size); /* else the worker could not run */
     for (;;) {
         struct pollfd item = { .fd = run->replies.fd, .events = POLLIN };
         int count = spin(run) ? 1 : poll(&item, 1, left);

@@ -13,24 +13,16 @@
 #include "zygote/python.h"
 
 #include "base/io.h"
+#include "base/place.h"
 
 #include <errno.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define OFTEN_US 2000000LL   /* two runs within so long: worth an inotify instance */
 #define SELDOM_US 60000000LL /* and none for so long: not any more */
 #define RECENT_US 1000000LL  /* whoever has not run for so long expects nothing of an event */
-
-static bool many_cpus(void) {
-    unsigned count = 0;
-    for (unsigned i = 0; i < zy.cpus_size; i++)
-        count += (unsigned)__builtin_popcount(zy.cpus[i]);
-    return count > 1;
-}
 
 void zy_foresee_note(pid_t client) {
     char path[32];
@@ -52,7 +44,7 @@ void zy_foresee_update(void) {
                                  quiet */
         atomic_store(&zy.shared->often, false);
     }
-    if (zy.opened >= 0 || !atomic_load(&zy.shared->often) || !many_cpus() ||
+    if (zy.opened >= 0 || !atomic_load(&zy.shared->often) || !wf_many_cpus(zy.cpus, zy.cpus_size) ||
         atomic_load(&zy.shared->client_known) != 2)
         return;
     zy.opened = wf_move_fd(inotify_init1(IN_NONBLOCK | IN_CLOEXEC), ZY_FD_BASE);
