@@ -64,3 +64,15 @@ class Session:
         group = self.t.foreground()
         assert procs.ppid(group) == self.t.pid and procs.comm(group) in ("warmpy", "python3"), procs.describe(group)
         return group
+
+
+# The start of a program that stops after its child, as sudo does: else the shell may take the terminal before the child, which
+# asks for a password, has put its modes back.
+STOPS_AFTER_ITS_CHILD = """
+import os, signal, subprocess
+def stop(*_):
+    os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOWAIT)
+    os.kill(os.getpid(), signal.SIGSTOP)
+signal.signal(signal.SIGTSTP, stop)
+signal.signal(signal.SIGINT, lambda *_: None)
+"""

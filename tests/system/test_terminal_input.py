@@ -9,7 +9,7 @@ import pytest
 
 import procs
 from harness import write
-from shells import PROMPT
+from shells import PROMPT, STOPS_AFTER_ITS_CHILD
 
 
 def test_getpass(start):
@@ -193,19 +193,12 @@ print("backwards", ask()[::-1])
 
 
 def ask_as_child(session, line="$P p.py"):
-    """A program whose child asks for a password, its stdin and stdout being something else. It stops after its child, as
-    sudo does: else the shell may take the terminal before the child has put its modes back."""
+    """A program whose child asks for a password, its stdin and stdout being something else."""
     write(os.path.join(session.warm.work, "ask.py"), ASK)
-    session.start("""
-        import os, signal, subprocess
-        def stop(*_):
-            os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOWAIT)
-            os.kill(os.getpid(), signal.SIGSTOP)
-        signal.signal(signal.SIGTSTP, stop)
-        signal.signal(signal.SIGINT, lambda *_: None)
-        child = subprocess.run([os.environ["O"], "ask.py"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-        print("child", child.returncode, child.stdout, flush=True)
-    """, line)
+    session.start(STOPS_AFTER_ITS_CHILD + '''
+child = subprocess.run([os.environ["O"], "ask.py"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+print("child", child.returncode, child.stdout, flush=True)
+''', line)
     session.t.expect("Password: ")
     session.t.until(lambda: not session.t.is_cooked())
 

@@ -5,7 +5,7 @@ import subprocess
 import re
 
 import procs
-from shells import PROMPT, needs, with_module
+from shells import PROMPT, STOPS_AFTER_ITS_CHILD, needs, with_module
 
 
 def test_pager_behind(start):
@@ -146,17 +146,19 @@ def test_passphrase(start):
     needs("ssh-keygen")
     s = start()
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", "key"], cwd=s.warm.work, check=True)
-    s.start("""
-        import signal, subprocess
-        signal.signal(signal.SIGINT, lambda *_: None)
-        for name in "first", "second":
-            child = subprocess.run(["ssh-keygen", "-y", "-f", "key"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-            print(name, child.returncode, child.stdout[:11], flush=True)
-    """)
+    s.start(STOPS_AFTER_ITS_CHILD + '''
+for name in "first", "second":
+    child = subprocess.run(["ssh-keygen", "-y", "-f", "key"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    print(name, child.returncode, child.stdout[:11], flush=True)
+''')
+
+    def waits():
+        """A signal between its prompt and its read() would be noted, and the read wait on."""
+        return any(procs.comm(pid) == "ssh-keygen" and procs.stat(pid)[1] == "S" for pid in procs.belonging_to(s.warm.dir))
 
     def asked():
         s.t.expect("passphrase.*: ")
-        s.t.until(lambda: not s.t.is_cooked())
+        s.t.until(lambda: not s.t.is_cooked() and waits())
 
     asked()
     s.t.type("sec\x03")
