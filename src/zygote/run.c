@@ -301,7 +301,7 @@ int zy_run_find_importer(struct zy_job *job) {
     char cwd[PATH_MAX];
     if (job->text[0] == '/' || getcwd(cwd, sizeof cwd) == NULL)
         wf_fmt(job->script, sizeof job->script, "%s", job->text);
-    else if (job->text[0] == '\0' || strcmp(job->text, ".") == 0)
+    else if (job->text[0] == '\0' || (zp.minor > 10 && strcmp(job->text, ".") == 0)) /* 3.10: /./ */
         wf_fmt(job->script, sizeof job->script, "%s", cwd);
     else
         wf_fmt(job->script, sizeof job->script, "%s/%s", cwd, job->text);

@@ -234,7 +234,7 @@ CASES = [
     Case("modules-importer-cache", "import sys\nprint(*sorted(sys.path_importer_cache), sep='\\n')", known="modules"),
     Case("modules-attributes", "import xml\nprint(hasattr(xml, 'etree'))", known="modules", warm_out="True\n"),
     Case("layout-hash", "print(hash('a'))", known="layout"),
-    Case("layout-addresses", "print(id(object) // 4096)", known="layout", preload=False),
+    Case("layout-addresses", "print(id(object()) // 4096)", known="layout", preload=False),
     Case("layout-set-order", "print(list({str(i) for i in range(200)}))", known="layout"),
     Case("process-parent", "import os\nprint(os.getppid() == int(os.environ['CALLER']))", env={"CALLER": str(os.getpid())}, preload=True,
          known="process", warm_out="False\n"),
