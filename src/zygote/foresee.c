@@ -22,7 +22,10 @@
 
 #define OFTEN_US 2000000LL   /* two runs within so long: worth an inotify instance */
 #define SELDOM_US 60000000LL /* and none for so long: not any more */
-#define RECENT_US 1000000LL  /* whoever has not run for so long expects nothing of an event */
+/* Where several zygotes serve in turn, each opening would wake a standby of every one of them, and
+ * those that are not meant take the processor from the one that is. */
+#define STREAK 2
+#define RECENT_US 1000000LL /* whoever has not run for so long expects nothing of an event */
 
 void zy_foresee_note(pid_t client) {
     char path[32];
@@ -30,6 +33,10 @@ void zy_foresee_note(pid_t client) {
     long long now = wf_now_us(), last = atomic_exchange(&zy.shared->last_us, now);
     if (atomic_load(&zy.shared->served) > 1 && now - last < OFTEN_US)
         atomic_store(&zy.shared->often, true);
+    if (atomic_exchange(&zy.shared->openings, 0) > 1)
+        atomic_store(&zy.shared->streak, 0); /* others were meant, too */
+    else
+        atomic_fetch_add(&zy.shared->streak, 1);
     if (!atomic_compare_exchange_strong(&zy.shared->client_known, &expected, 1))
         return;
     wf_fmt(path, sizeof path, "/proc/%d/exe", (int)client);
@@ -67,7 +74,7 @@ enum { CONNECTED, OPENED };
 
 void zy_foresee_standby(void) {
     struct epoll_event event = { .events = EPOLLIN | EPOLLEXCLUSIVE };
-    if (zy.opened < 0)
+    if (zy.opened < 0 || atomic_load(&zy.shared->streak) < STREAK)
         return;
     int both = epoll_create1(EPOLL_CLOEXEC);
     bool made = both >= 0;
@@ -92,8 +99,11 @@ void zy_foresee_wait(void) {
                 return;
         /* Of several standbys one is told, and it is the one that a connection would be given to:
          * the first that came. */
-        if (count > 0 && read(zy.opened, events, sizeof events) > 0 &&
-            wf_now_us() - atomic_load(&zy.shared->last_us) < RECENT_US)
+        if (count <= 0 || read(zy.opened, events, sizeof events) <= 0)
+            continue;
+        if (atomic_fetch_add(&zy.shared->openings, 1) > 0)
+            epoll_ctl(zy.both, EPOLL_CTL_DEL, zy.opened, NULL); /* runs go elsewhere, too */
+        else if (wf_now_us() - atomic_load(&zy.shared->last_us) < RECENT_US)
             warm();
     }
 }

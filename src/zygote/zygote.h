@@ -43,10 +43,12 @@ enum { ZY_PAGES_UNKNOWN, ZY_PAGES_LEARNING, ZY_PAGES_KNOWN };
 struct zy_shared {
     atomic_int waiting; /* standbys in accept() */
     atomic_ullong served, refused;
-    atomic_llong last_us;       /* when the last run began; at first: when serving began */
-    atomic_bool often;          /* runs have followed each other closely (foresee.c) */
-    atomic_int client_known;    /* 0, 1: being looked up, 2: known */
-    char client_path[256];      /* of the executable of the clients */
+    atomic_llong last_us;    /* when the last run began; at first: when serving began */
+    atomic_bool often;       /* runs have followed each other closely (foresee.c) */
+    atomic_uint openings;    /* of warmpy's file that standbys were told of, since the last run */
+    atomic_uint streak;      /* runs in a row that were the only one to follow an opening */
+    atomic_int client_known; /* 0, 1: being looked up, 2: known */
+    char client_path[256];   /* of the executable of the clients */
     struct zy_stdkind kinds[3]; /* of the last run: what standbys prepare for */
     atomic_int state[ZY_SLOTS]; /* enum zy_state */
     atomic_uint page_count;
