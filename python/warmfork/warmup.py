@@ -237,8 +237,8 @@ def init(path):
     finder = _finder(directory) if directory not in cache and os.path.isdir(directory) else None
     if finder:
         cache[directory] = finder
-        for name in list(sys.modules):
-            finder.note(name.partition(".")[0])  # not looked for there, for it is loaded: preloaded, it may be
+        for name in {name.partition(".")[0] for name in sys.modules}:
+            finder.note(name)  # not looked for there, for it is loaded: preloaded, it may be
     with sys.modules["io"].open_code(path) as file:
         source = file.read()
     saved = sys.argv

@@ -388,9 +388,11 @@ int zy_warmup_preload(struct wf_err *err) {
         return zp_failed(err, "warmup.record");
     if (zy_attempt_imports(&a, space, err) < 0)
         return -1;
+    zy_observe(false);                       /* our own look at the directory is no input */
     if (a.left_out > 0 && zy_here_is_lost()) /* that may be why */
         return is_stale("the working directory", err);
     zy_here_leave();
+    zy_observe(true);
     if (run_init(space, &a, err) < 0)
         return -1;
     zy_attempt_done(&a);
