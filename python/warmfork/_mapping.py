@@ -8,6 +8,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures._base import LOGGER
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ def mapping(
     results = Chain(_chunks(feed, until))
     weakref.finalize(results, feed.dropped).atexit = False
     feed.refill()
+    if feed.failure is not None and not feed.futures:
+        raise feed.failure
     return results
 
 
@@ -43,7 +46,7 @@ def _chunks(feed: Feed, until: float | None) -> Iterator[list[Any]]:
     feed.begun = True
     futures = feed.futures
     try:
-        while futures or (feed.refill() and futures):
+        while feed.goes_on():
             left = None if until is None else max(0.0, until - time.monotonic())
             values, error = futures[0].result(left)
             futures.popleft()
@@ -58,6 +61,8 @@ def _chunks(feed: Feed, until: float | None) -> Iterator[list[Any]]:
             if feed.buffersize is not None:  # now they have been taken
                 feed.held -= count
                 feed.refill()
+        if feed.failure is not None:
+            raise feed.failure
     finally:
         feed.close()
 
@@ -73,6 +78,7 @@ class Feed:
         self.function = function
         self.futures: deque[ForkFuture[Any]] = deque()
         self.unfinished = 0  # chunks; counted only where the results that wait do not limit the input
+        self.failure: BaseException | None = None  # of the input, or of sending it: raised when its place comes
         self.held = 0  # items under way, or done and not asked for
         self.kind = messages.MAP if len(iterables) == 1 else messages.STARMAP
         self.source: Iterator[Any] = iter(iterables[0]) if len(iterables) == 1 else zip(*iterables, strict=False)
@@ -97,34 +103,64 @@ class Feed:
         return 2 * self.crew.engine.max_workers + 2
 
     def _full(self) -> bool:
+        # `unfinished` may lag behind: a result can be taken before its callback has been called.
+        if not self.futures:
+            return False
+        if self.discard:
+            return self.unfinished >= self._limit()
         if self.buffersize is not None and self.held >= self.buffersize:
             return True
-        if self.discard or not self.lazy:
-            return self.unfinished >= self._limit()
-        return len(self.futures) >= self._limit()
+        return (len(self.futures) if self.lazy else self.unfinished) >= self._limit()
 
-    def refill(self) -> bool:
-        """Submits chunks as far as there is room. False: the input is at its end."""
+    def goes_on(self) -> bool:
+        """Whether there is a chunk whose results have not been taken. Another thread may submit the last one at any
+        time: only with the lock held does an empty `futures` mean the end."""
+        if not self.futures:
+            self.refill()
+        return bool(self.futures)
+
+    def refill(self) -> None:
+        """Submits chunks as far as there is room."""
         with self._lock:
             while not self._full():
                 size = self.size
-                if self.buffersize is not None:
+                if self.buffersize is not None and not self.discard:
                     size = min(size, self.buffersize - self.held)
                 items = self._take(size)
                 if not items:
-                    return False
+                    return
+                try:
+                    future = self.crew.submit(self.function, items, None, self.kind)
+                except Exception as error:
+                    self._fail(error)
+                    return
                 self.held += len(items)
-                future = self.crew.submit(self.function, items, None, self.kind)
                 self.futures.append(future)
                 self.unfinished += 1
                 future.add_done_callback(self._measure)
-        return True
 
     def _take(self, size: int) -> Sequence[Any]:
-        if self.range is None:
-            return list(islice(self.source, size))
-        items, self.range = self.range[:size], self.range[size:]
+        """The next items, fewer at the end of the input."""
+        if self.range is not None:
+            ahead, self.range = self.range[:size], self.range[size:]
+            return ahead
+        items: list[Any] = []
+        try:
+            items.extend(islice(self.source, size))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self._fail(error)
         return items
+
+    def _fail(self, error: BaseException) -> None:
+        """The input ends here. Whoever takes results gets the error after those of the items before it: this may be
+        another thread, and raising it here would lose what was taken from the input."""
+        self.source, self.range = iter(()), None
+        if self.discard:
+            LOGGER.error("the input of a map whose results nobody takes has failed", exc_info=error)
+        else:
+            self.failure = error
 
     def _measure(self, future: Any) -> None:
         """After a chunk: the next ones are to take about as long as `_CHUNK_NS`."""
@@ -140,7 +176,6 @@ class Feed:
             self.size = max(1, min(self.size * 32, _CHUNK_NS // self.item_ns, self.fair))
         if self.discard:
             while self.futures and self.futures[0]._state != "PENDING":
-                self.held -= 1
                 self.futures.popleft()
         if self.discard or not self.lazy:
             with self._lock:
@@ -161,6 +196,8 @@ class Feed:
         """Nobody will ask for the results, but the calls are to be made."""
         with self._lock:
             self.discard = True
+            if self.failure is not None:
+                self._fail(self.failure)
             self.unfinished = sum(f._state == "PENDING" for f in self.futures)
         self.crew.feeders.append(self.more)
         self.refill()
