@@ -124,14 +124,6 @@ extern struct zygote zy; /* the one of this process */
 
 /* loop.c: serves until retired; returns only in a new worker (true) or candidate (false). */
 bool zy_loop(void);
-/* Sends a text message on the control channel; nothing happens when there is none. */
-void zy_tell(enum wf_type type, unsigned code, const char *text);
-bool zy_tell_ready(void);   /* false: there is no daemon to tell */
-void zy_tell_process(void); /* which process imports: for a daemon that wants to end it */
-bool zy_given_up(void);     /* the daemon has closed its end: nobody wants what is being warmed */
-/* Opens the sockets of `key`.`variant` and starts to serve. */
-int zy_open(struct wf_err *err);
-void zy_stop_serving(const char *reason);
 void zy_kill_standbys(void);
 /* Forgets what belonged to the base zygote it was forked from. */
 void zy_become_candidate(void);
@@ -140,8 +132,26 @@ void zy_become_candidate(void);
 struct wf_message;
 int zy_adopt_request(struct wf_message *m, struct wf_err *err);
 
-/* Answers who asked for that worker. */
+/* tell.c: on the control channel; nothing happens when there is none. */
+bool zy_send(int fd, enum wf_type type, struct wf_buf *out); /* false: not sent */
+void zy_tell(enum wf_type type, unsigned code, const char *text);
+bool zy_tell_ready(void);   /* false: there is no daemon to tell */
+void zy_tell_stats(void);   /* now and then, if there is something new */
+void zy_tell_process(void); /* which process imports: for a daemon that wants to end it */
+bool zy_given_up(void);     /* the daemon has closed its end: nobody wants what is being warmed */
+
+/* route.c: opens the sockets of `key`.`variant` and starts to serve. */
+int zy_open(struct wf_err *err);
+void zy_stop_serving(const char *reason);
+/* The socket is gone or another zygote's: nobody can reach us any more. */
+bool zy_route_lost(void);
+void zy_route_unlink(bool control);
+
+/* asks.c: answers who asked for that worker. */
 void zy_answer(const struct zy_ended *ended);
+void zy_asks_accept(void);
+void zy_asks_serve(int i); /* connection i of zy.ctl has something to read */
+void zy_asks_forget(void);
 
 /* fork.c */
 enum zy_forked { ZY_PARENT, ZY_CHILD, ZY_FORK_FAILED };
