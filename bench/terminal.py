@@ -24,7 +24,7 @@ from spawn import Failed
 from warm import Warm
 
 GAP_S = 0.005
-ATTACH = "import os; os.tcgetpgrp(0)"  # asks for something that only the program's own terminal can answer
+ATTACH = "import os; os.open('/dev/tty', os.O_RDWR)"  # only a terminal of the program's own session can be opened so
 
 
 def in_terminal(function):
@@ -90,13 +90,17 @@ def latency(commands, rounds):
 
 
 def throughput(commands, rounds):
-    """The best of `rounds` times in nanoseconds per name."""
+    """The best of `rounds` times in nanoseconds per name, and a dot for each on standard error."""
+
+    progress = os.dup(2)
 
     def measure():
         times = {name: [] for name in commands}
         for _ in range(rounds):
             for name in commands:
                 times[name].append(run_once(*commands[name]))
+                os.write(progress, b".")
+        os.write(progress, b"\n")
         return {name: min(values) for name, values in times.items()}
 
     return in_terminal(measure)
@@ -107,12 +111,13 @@ def measure_latency(writer, warm, options):
     commands = {
         "true": (["/bin/true"], env),
         "warmpy, untouched terminal": ([options.warmpy, "-c", "pass"], env),
+        "warmpy, asks": ([options.warmpy, "-c", "import os; os.tcgetpgrp(0)"], env),
         "warmpy, terminal of its own": ([options.warmpy, "-c", ATTACH], env),
         "python3": ([options.python, "-c", "pass"], env),
     }
     before = warm.served("")
     samples = latency(commands, options.rounds)
-    warm.check_served(before + 2 * options.rounds, "")
+    warm.check_served(before + 3 * options.rounds, "")
     unit = records.quantiles(samples["true"])["p50"]
     for name, values in samples.items():
         summary = records.quantiles(values)
@@ -136,7 +141,7 @@ def measure_throughput(writer, warm, options):
             "warmpy, cat": ([options.warmpy, "-c", cat], env),
             "warmpy, its own output": ([options.warmpy, "-c", f"import os\nf = open({file.name!r}, 'rb')\n"
                                         "while data := f.read(131072): os.write(1, data)"], env),
-        }, 3)
+        }, options.passes)
         size = os.path.getsize(file.name)
         for name, elapsed in times.items():
             share = times["cat"] / elapsed
@@ -151,6 +156,7 @@ def main():
     parser.add_argument("--warmpy", default=str(Path(sys.executable).with_name("warmpy")))
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--megabytes", type=int, default=1024)
+    parser.add_argument("--passes", type=int, default=2, help="of the throughput")
     parser.add_argument("--only", choices=("latency", "throughput"))
     parser.add_argument("--output")
     options = parser.parse_args()

@@ -87,7 +87,7 @@ def terminal_rows(found):
     """What a program costs whose streams are a terminal, and how fast output passes through one of its own."""
     rows = []
     mine = {r["name"]: r for r in records.pick(found, "terminal")}
-    kinds = {"warmpy, untouched terminal": "prints only", "warmpy, terminal of its own": "asks or reads it"}
+    kinds = {"warmpy, untouched terminal": "prints only", "warmpy, terminal of its own": "opens `/dev/tty`"}
     for name, text in kinds.items():
         if name in mine:
             figure = f"{records.time_text(mine[name]['p50'])}, {mine[name]['ratio_p50']:.2f} × `/bin/true`"

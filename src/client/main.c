@@ -118,10 +118,13 @@ static _Noreturn void follow(struct client *c) {
     wf_signals_end(&run->end);
 }
 
-static void explain_warm(const struct client *c) {
-    char text[96], name[48];
+/* `why`: why no zygote with the modules of the caller's preload served, if one was looked for. */
+static void explain_warm(const struct client *c, const char *why) {
+    char text[400], name[48];
+    bool broader = memcmp(c->run.key, c->ctx.key, sizeof c->run.key) != 0;
     wf_route_name(c->run.key, c->run.variant, false, name);
-    wf_fmt(text, sizeof text, "%s, process %u", name, c->run.started.pid);
+    wf_fmt(text, sizeof text, "%s, process %u%s%s", name, c->run.started.pid,
+           broader ? "; without the preload: " : "", broader ? why : "");
     say("warm: ", text);
 }
 
@@ -138,7 +141,7 @@ static int run_warm(struct client *c, struct wf_err *err) {
         return 1;
     }
     if (c->explain)
-        explain_warm(c);
+        explain_warm(c, err->text);
     wf_close(&c->run.replies.fd); /* if it is still open, the program begins now */
     /* All that follows happens while the program already runs. */
     if (c->want != WF_WANT_NOTHING)

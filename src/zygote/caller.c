@@ -52,10 +52,14 @@ static bool read_stat(uint32_t client, long ret[FIELDS]) {
     return true;
 }
 
-bool zy_caller_in_front(uint32_t client) {
+int zy_caller_front(uint32_t client) {
     long stat[FIELDS];
-    return read_stat(client, stat) && stat[GROUP] == stat[FOREGROUND];
+    if (!read_stat(client, stat) || stat[FOREGROUND] <= 0)
+        return -1;
+    return stat[GROUP] == stat[FOREGROUND] ? 0 : (int)stat[FOREGROUND];
 }
+
+bool zy_caller_in_front(uint32_t client) { return zy_caller_front(client) == 0; }
 
 /* A number that is that of TIOCGDEV. Only pseudo-terminals and consoles have names that follow from
  * it. */

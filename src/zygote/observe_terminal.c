@@ -115,9 +115,7 @@ WRAP(int, tcflush, (int fd, int queue), (fd, queue), TOLD(use(fd, WF_OBSERVE_CHA
 WRAP(int, tcflow, (int fd, int action), (fd, action), TOLD(use(fd, WF_OBSERVE_CHANGE)))
 WRAP(int, tcdrain, (int fd), (fd), TOLD(use(fd, WF_OBSERVE_CHANGE)))
 WRAP(int, tcsendbreak, (int fd, int duration), (fd, duration), TOLD(use(fd, WF_OBSERVE_CHANGE)))
-WRAP(pid_t, tcgetpgrp, (int fd), (fd), TOLD(use(fd, WF_OBSERVE_ASK)))
 WRAP(int, tcsetpgrp, (int fd, pid_t group), (fd, group), TOLD(use(fd, WF_OBSERVE_CHANGE)))
-WRAP(pid_t, tcgetsid, (int fd), (fd), TOLD(use(fd, WF_OBSERVE_ASK)))
 
 /* Requests that another session's terminal answers as well as one's own, and those of any file. */
 static int is_harmless(unsigned long request) {
@@ -127,9 +125,37 @@ static int is_harmless(unsigned long request) {
 }
 
 static enum wf_observe_use use_of(unsigned long request) {
-    return request == FIONREAD                           ? WF_OBSERVE_LOOK
-           : request == TIOCGPGRP || request == TIOCGSID ? WF_OBSERVE_ASK
-                                                         : WF_OBSERVE_CHANGE;
+    return request == FIONREAD ? WF_OBSERVE_LOOK : WF_OBSERVE_CHANGE;
+}
+
+/* 1: answered; 0: told, and the original is to be called. */
+static int asks(int fd, unsigned long request, void *ret) {
+    if (wf_observe_terminal == NULL)
+        return 0;
+    if (ret != NULL && wf_observe_terminal->ask(fd, request, ret))
+        return 1;
+    wf_observe_terminal->use(fd, WF_OBSERVE_ASK);
+    return 0;
+}
+
+EXPORT pid_t tcgetpgrp(int fd) {
+    static __typeof__(&tcgetpgrp) original;
+    int group;
+    if (asks(fd, TIOCGPGRP, &group))
+        return group;
+    if (original == NULL)
+        original = next("tcgetpgrp");
+    return original(fd);
+}
+
+EXPORT pid_t tcgetsid(int fd) {
+    static __typeof__(&tcgetsid) original;
+    int session;
+    if (asks(fd, TIOCGSID, &session))
+        return session;
+    if (original == NULL)
+        original = next("tcgetsid");
+    return original(fd);
 }
 
 EXPORT int ioctl(int fd, unsigned long request, ...) {
@@ -138,7 +164,10 @@ EXPORT int ioctl(int fd, unsigned long request, ...) {
     va_start(list, request);
     void *argument = va_arg(list, void *);
     va_end(list);
-    if (wf_observe_terminal != NULL && !is_harmless(request))
+    if (request == TIOCGPGRP || request == TIOCGSID) {
+        if (asks(fd, request, argument))
+            return 0;
+    } else if (wf_observe_terminal != NULL && !is_harmless(request))
         TOLD(use(fd, use_of(request)));
     if (original == NULL)
         original = next("ioctl");

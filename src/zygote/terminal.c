@@ -33,6 +33,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -175,6 +176,22 @@ static void on_use(int fd, enum wf_observe_use use) {
     errno = code;
 }
 
+/* Before the program has a terminal of its own, what that would answer is known here: it would be
+ * this session's, and this group in the foreground if the client is. Who is there instead only the
+ * caller's terminal knows, at any time. */
+static int on_ask(int fd, unsigned long request, int *ret) {
+    int code = errno, group = -1;
+    if (terminal.device != 0 && !terminal.given_up && terminal.job->owner == getpid() &&
+        zy_tty_device(fd) == terminal.device)
+        group = request == TIOCGSID ? 0 : zy_caller_front(terminal.job->client_pid);
+    if (terminal.attached && group == 0)
+        group = -1;
+    if (group >= 0)
+        *ret = group > 0 ? group : terminal.job->owner;
+    errno = code;
+    return group >= 0;
+}
+
 /* Any terminal at all: a session's leader without one would make the next that it opens its
  * controlling terminal, which a program that is in its caller's session would not. */
 static const char *on_open(const char *path) {
@@ -228,6 +245,7 @@ static int on_lead_session(void) {
 
 static const struct wf_observe_terminal hooks = {
     .use = on_use,
+    .ask = on_ask,
     .open = on_open,
     .process = on_process,
     .exit = zy_terminal_leave,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import procs
 import pytest
@@ -62,6 +63,17 @@ def test_preload_that_fails(warm, name):
     warm.until(lambda: STANDIN or f"broken_{name}" in json.dumps(warm.status()))
     warm.until(lambda: STANDIN or f"broken_{name}" in warm.log())
     assert STANDIN or f"broken_{name}" in warm.ctl("status").out.decode()
+
+
+def test_why_it_is_without_its_preload(warm):
+    """WARMFORK_DEBUG=why names the program's zygote, and what is the matter with a more suitable one."""
+    def why():
+        return warm.run(["-c", "pass"], env={"WARMFORK_PRELOAD": "wave", "WARMFORK_DEBUG": "why"}).err.decode()
+
+    warm.ready()
+    found = r"warmpy: warm: \w+\.0, process \d+"
+    assert STANDIN or re.fullmatch(found + r"; without the preload: connect .*\.0: .*\n", first := why()), first
+    warm.until(lambda: STANDIN or re.fullmatch(found + r"\n", why()))
 
 
 def test_preload_that_fails_among_others(warm):

@@ -25,11 +25,39 @@ def test_controlling_terminal(start):
     assert s.t.modes() == s.modes
 
 
-def test_output_alone_is_untouched(start):
-    """What just prints has the caller's terminal itself."""
+@pytest.mark.parametrize("before", ["pass", "os.tcgetpgrp(0)", "os.get_terminal_size()"])
+def test_output_alone_is_untouched(start, before):
+    """What just prints has the caller's terminal itself, and so has what asks who is in the foreground."""
     s = start()
-    s.start("import os; print(os.ttyname(1), 'a\\r\\nb\\tc')")
+    s.start(f"import os; {before}; print(os.ttyname(1), 'a\\r\\nb\\tc')")
     s.t.expect(re.escape(f"{s.t.name} a\r\r\nb\tc\r\n") + PROMPT)
+
+
+WHO = """
+import fcntl, os, signal, struct, sys, termios, time
+while not os.path.exists("go"): time.sleep(0.01)
+shell = int(sys.argv[1])
+def asked(request): return struct.unpack("i", fcntl.ioctl(1, request, bytes(4)))[0]
+def show(): print(os.tcgetpgrp(1) == os.getpgrp(), os.tcgetpgrp(1) == shell, asked(termios.TIOCGPGRP) == os.tcgetpgrp(1),
+                  asked(0x5429) == os.getsid(0), flush=True)
+show()
+if len(sys.argv) > 2: os.system(":")
+show()
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("child", ["", " child"])
+@pytest.mark.parametrize("place", ["", " &"], ids=["foreground", "background"])
+def test_who_is_in_the_foreground(start, place, child):
+    """The program's group, or its shell's; the same answer by each way to ask, and before and after it has a terminal of its own
+    (which its first child gives it)."""
+    s = start()
+    s.start(WHO, f"$P p.py $${child}{place}")
+    s.t.until(lambda: bool(place) == (s.t.foreground() == s.t.pid))
+    write(os.path.join(s.warm.work, "go"), "")
+    for _ in range(2):
+        s.t.expect("False True True True\r\n" if place else "True False True True\r\n")
 
 
 def test_output_of_children(start):

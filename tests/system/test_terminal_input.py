@@ -102,7 +102,7 @@ def test_typing_ahead_of_a_reader(start):
 def test_end_of_input(start):
     """Ctrl-D ends what reads, at the start of a line and behind a piece of one."""
     s = start()
-    s.start("import os, sys\nos.tcgetpgrp(0)\nprint('up', flush=True)\nprint([os.read(0, 99) for i in range(3)])")
+    s.start("import os, sys\nos.open('/dev/tty', os.O_RDWR)\nprint('up', flush=True)\nprint([os.read(0, 99) for i in range(3)])")
     s.t.expect("up\r\n")
     s.t.type("piece\x04")
     s.t.type("line\r")
@@ -113,7 +113,7 @@ def test_end_of_input(start):
 def test_control_characters_in_a_line(start):
     """Quoted keys (Ctrl-V) arrive as they are."""
     s = start()
-    s.start("import os\nos.tcgetpgrp(0)\nprint('up', flush=True)\nprint(os.read(0, 99))")
+    s.start("import os\nos.open('/dev/tty', os.O_RDWR)\nprint('up', flush=True)\nprint(os.read(0, 99))")
     s.t.expect("up\r\n")
     s.t.type("a\x16\x03b\x16\x1ac\r")
     s.t.expect(re.escape(r"b'a\x03b\x1ac\n'"))

@@ -68,7 +68,7 @@ def test_suspend_and_resume(start, shell, child):
 def test_self_stop(start, shell):
     """A program that stops itself is seen to be stopped."""
     s = start(shell)
-    s.start("import os, signal\nos.tcgetpgrp(0)\nos.kill(0, signal.SIGTSTP)\nprint('end')")
+    s.start("import os, signal\nos.open('/dev/tty', os.O_RDWR)\nos.kill(0, signal.SIGTSTP)\nprint('end')")
     s.t.expect("(?i)stopped|suspended")
     s.prompt()
     s.t.type("fg\r")
@@ -211,18 +211,20 @@ def go(session):
     write(os.path.join(session.warm.work, "go"), "")
 
 
+# What it has done with the terminal before: nothing, what needs none of its own, what does, and a keeper as well.
+USES = {"nothing": "", "asks": "os.tcgetpgrp(0)", "opens": "os.open('/dev/tty', os.O_RDWR)", "child": "os.system(':')"}
 WAIT = "while not os.path.exists('go'): time.sleep(0.01)"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
-@pytest.mark.parametrize("use", ["", "os.tcgetpgrp(0)", "os.system(':')"], ids=["nothing", "asks", "child"])
+@pytest.mark.parametrize("use", USES, ids=USES)
 def test_put_into_the_background(start, shell, use):
     """bg: it goes on and writes, is stopped when it reads, and gets its line after fg; whatever it has done with the
     terminal before."""
     s = start(shell)
     s.start(f"""
         import os, time
-        {use}
+        {USES[use]}
         print("up", os.getpid(), flush=True)
         {WAIT}
         print("in the back" + "ground", flush=True)
@@ -316,13 +318,13 @@ def test_handler_of_stops(start):
     s.prompt()
 
 
-@pytest.mark.parametrize("use", ["", "os.tcgetpgrp(0)", "os.system(':')"], ids=["nothing", "asks", "child"])
+@pytest.mark.parametrize("use", USES, ids=USES)
 def test_stop_that_nobody_can_catch(start, use):
     """kill -STOP of what the shell started: the program is stopped, and goes on with it."""
     s = start()
     s.start(f"""
         import os, time
-        {use}
+        {USES[use]}
         print("up", os.getpid(), flush=True)
         {WAIT}
         print("end")
