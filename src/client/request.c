@@ -50,7 +50,7 @@ static int add_listed(struct wf_collected *c, const char *name, int dir, struct 
     return fd > 2 && fd != dir && fd != c->cwd && inheritable(fd) ? add_fd(c, fd, fd, err) : 0;
 }
 
-static int list_inherited(struct wf_collected *c, struct wf_err *err) {
+static int list_in_proc(struct wf_collected *c, struct wf_err *err) {
     _Alignas(8) char room[2048];
     int result = 0;
     WF_AUTO_FD dir = openat(AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -71,41 +71,49 @@ static int list_inherited(struct wf_collected *c, struct wf_err *err) {
     }
 }
 
-/* Whether no descriptor but `own` is open from 3 up, without /proc, where the first look costs a
- * new process 13 us. select() ignores bits beyond the size of the descriptor table and fails for
- * others whose descriptor is closed: so it tells whether the table ends at `end`. If it does not,
- * all from there up would have to be open, `end` itself too. poll() then marks each closed one up
- * to there. */
-static bool none_above_stdio(int end, int own) {
+/* Marks the closed descriptors from 3 to `end` in `items`, if there can be none above, without
+ * /proc, where the first look costs a new process 13 us and the list as much. select() ignores bits
+ * beyond the size of the descriptor table and fails for others whose descriptor is closed: so it
+ * tells whether the table ends at `end`. If it does not, all from there up would have to be open,
+ * `end` itself too. poll() then marks each closed one up to there. */
+static bool mark_closed(int end, struct pollfd items[TABLE_LARGE - 3 + 1]) {
     static const int64_t no_wait[2] = { 0, 0 };
-    struct pollfd items[TABLE_LARGE - 3 + 1];
     uint64_t bits[TABLE_SELECT / 64], count = (uint64_t)end - 3 + 1;
-    int closed = (int)count - (own >= 3 && own <= end);
     for (int i = 0; i < TABLE_SELECT / 64; i++)
         bits[i] = i < end / 64 ? 0 : ~0ull;
     if (syscall(SYS_pselect6, TABLE_SELECT, bits, NULL, NULL, no_wait, NULL) != 0)
         return false;
     for (uint64_t i = 0; i < count; i++)
-        items[i] = (struct pollfd){ .fd = 3 + (int)i == own ? -1 : 3 + (int)i };
-    if (poll(items, count, 0) != closed)
-        return false;
-    for (uint64_t i = 0; i < count; i++)
-        if (items[i].fd >= 0 && items[i].revents != POLLNVAL)
-            return false;
-    return true;
+        items[i] = (struct pollfd){ .fd = 3 + (int)i };
+    return poll(items, count, 0) >= 0 && items[count - 1].revents == POLLNVAL;
+}
+
+/* To poll() and select() an O_PATH descriptor is closed. `own`: our connection; `alone`: we have
+ * nothing else open that is not inherited, so that counting will do, later. */
+static int list_inherited(struct wf_collected *c, int own, bool alone, struct wf_err *err) {
+    struct pollfd items[TABLE_LARGE - 3 + 1];
+    int result = 0;
+    int end = TABLE_SMALL;
+    if (!mark_closed(end, items) && !mark_closed(end = TABLE_LARGE, items))
+        return list_in_proc(c, err);
+    for (struct pollfd *i = items; i->fd < end && result == 0; i++)
+        if ((i->revents != POLLNVAL || !alone) && i->fd != own && inheritable(i->fd))
+            result = add_fd(c, i->fd, i->fd, err);
+    if (alone)
+        c->open = c->nfds + (own >= 0); /* with the working directory that is about to be */
+    return result;
 }
 
 /* The process's own descriptors. */
-static int collect_own_fds(struct wf_collected *c, int connection, struct wf_err *err) {
+static int collect_own_fds(struct wf_collected *c, int connection, bool alone,
+                           struct wf_err *err) {
     for (int fd = 0; fd < 3; fd++)
         if (inheritable(fd)) {
             c->request.stdio |= 1u << fd;
             c->fds[c->nfds++] = fd;
         }
     c->fds[c->nfds++] = -1; /* the working directory, opened later */
-    if (none_above_stdio(TABLE_SMALL, connection) || none_above_stdio(TABLE_LARGE, connection))
-        return 0;
-    return list_inherited(c, err);
+    return list_inherited(c, connection, alone, err);
 }
 
 static int collect_given_fds(struct wf_collected *c, const struct wf_overrides *over,
@@ -236,7 +244,7 @@ static int collect(const struct wf_context *ctx, const struct wf_overrides *over
                    struct wf_collected *c, struct wf_err *err) {
     int result;
     if ((result = over->fds != NULL ? collect_given_fds(c, over, err)
-                                    : collect_own_fds(c, connection, err)) != 0 ||
+                                    : collect_own_fds(c, connection, over->notices, err)) != 0 ||
         (result = check_stdin(c, err)) != 0 || (result = wf_bounds_check(err)) != 0 ||
         (result = collect_strings(ctx, c, err)) != 0)
         return result;
@@ -255,7 +263,7 @@ int wf_request_collect(const struct wf_context *ctx, const struct wf_overrides *
     struct wf_request *r = &ret->request;
     ret->flags = over->notices ? WF_F_NOTICES | terminal_flags() : 0;
     ret->flags |= over->waits ? WF_F_WAIT : 0;
-    ret->nfds = 0;
+    ret->nfds = ret->open = 0;
     ret->cwd = -1;
     ret->map = NULL;
     memset(r, 0, sizeof *r);
@@ -311,7 +319,22 @@ int wf_request_send_run(int fd, struct wf_collected *c, bool with_preload, struc
     return wf_channel_send(fd, WF_RUN, c->flags, iov, 2, c->fds, c->nfds, err);
 }
 
+/* More open than was seen. Where the kernel (before 6.2) does not count, each number is tried. */
+static bool has_unseen(const struct wf_collected *c) {
+    struct stat st;
+    if (stat("/proc/self/fd", &st) == 0 && st.st_size > 0)
+        return (uint64_t)st.st_size != c->open;
+    unsigned count = 0;
+    for (int fd = 0; fd <= TABLE_LARGE; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count != c->open;
+}
+
+/* In /proc the first look by a new process takes 13 us, so this comes where the worker has its
+ * hands full already. */
 int wf_request_bound(struct wf_collected *c, int connection, struct wf_err *err) {
+    if (!c->request.bounded && c->open > 0 && connection >= 0 && has_unseen(c))
+        return wf_err_msg(err, "a descriptor is inherited that cannot be read or written (O_PATH)");
     return c->request.bounded ? 0 : wf_bounds_collect(&c->request, connection, c->cpus, err);
 }
 

@@ -25,9 +25,10 @@ int zy_tty_open(const char *path, int flags) {
     return (int)syscall(SYS_openat, AT_FDCWD, path, flags | O_NOCTTY | O_CLOEXEC);
 }
 
-void zy_caller_init(struct zy_caller *c, int fd) {
+void zy_caller_name(struct zy_caller *c, int fd) {
     char link[32];
-    c->device = zy_tty_device(fd);
+    if (c->name[0] != '\0')
+        return;
     wf_fmt(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t size = readlink(link, c->name, sizeof c->name - 1);
     c->name[size < 0 ? 0 : size] = '\0';
@@ -61,21 +62,40 @@ int zy_caller_front(uint32_t client) {
 
 bool zy_caller_in_front(uint32_t client) { return zy_caller_front(client) == 0; }
 
-/* A number that is that of TIOCGDEV. Only pseudo-terminals and consoles have names that follow from
- * it. */
-static void seek(struct zy_caller *c, uint32_t client) {
-    long stat[FIELDS];
-    c->sought = true;
-    if (!read_stat(client, stat))
-        return;
-    unsigned device = (unsigned)stat[TERMINAL];
+/* Of another device the kernel says it, where /sys is. */
+static void device_name(unsigned major, unsigned minor, char *ret, size_t size) {
+    char path[48], text[512] = "", *at;
+    wf_fmt(path, sizeof path, "/sys/dev/char/%u:%u/uevent", major, minor);
+    int fd = zy_tty_open(path, O_RDONLY);
+    if (fd >= 0 && syscall(SYS_read, fd, text, sizeof text - 1) > 0 &&
+        (at = strstr(text, "DEVNAME=")) != NULL) {
+        at += strlen("DEVNAME=");
+        at[strcspn(at, "\n")] = '\0';
+        wf_fmt(ret, size, "/dev/%s", at);
+    }
+    wf_close(&fd);
+}
+
+/* The name that follows from the device number: /dev/pts/N where that is pseudo-terminals. */
+static void derive_name(struct zy_caller *c, unsigned device) {
     unsigned major = device >> 8 & 0xfff, minor = (device & 0xff) | (device >> 12 & 0xfff00);
     if (major >= PTS_MAJOR && major < PTS_MAJOR + 8)
         wf_fmt(c->name, sizeof c->name, "/dev/pts/%u", (major - PTS_MAJOR) * 256 + minor);
     else if (major == CONSOLE_MAJOR && minor < 64)
         wf_fmt(c->name, sizeof c->name, "/dev/tty%u", minor);
+    else
+        device_name(major, minor, c->name, sizeof c->name);
+}
+
+/* A number that is that of TIOCGDEV. */
+static void seek(struct zy_caller *c, uint32_t client) {
+    long stat[FIELDS];
+    c->sought = true;
+    if (!read_stat(client, stat) || stat[TERMINAL] == 0)
+        return;
+    derive_name(c, (unsigned)stat[TERMINAL]);
     if (c->name[0] != '\0')
-        c->device = device;
+        c->device = (unsigned)stat[TERMINAL];
 }
 
 int zy_caller_open(struct zy_caller *c, uint32_t client) {
@@ -87,6 +107,8 @@ int zy_caller_open(struct zy_caller *c, uint32_t client) {
         if (zy_tty_device(fd) == c->device)
             return fd;
     /* The program has closed or moved them: opened anew, by name. */
+    if (c->name[0] == '\0')
+        derive_name(c, c->device);
     int fd = c->name[0] == '\0' ? -1 : zy_tty_open(c->name, O_RDWR);
     if (fd >= 0 && zy_tty_device(fd) != c->device)
         wf_close(&fd);

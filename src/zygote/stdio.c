@@ -90,6 +90,21 @@ static int set_text(PyObject *obj, const char *attr, const char *format, const c
     return failed ? -1 : 0;
 }
 
+/* A raw file notes the block size of what it is opened on: a dummy's may be another. */
+static int match_block_size(int i) {
+    PyObject *noted = PyObject_GetAttrString(stdio.raw[i], "_blksize");
+    long size = noted ? PyLong_AsLong(noted) : -1;
+    Py_XDECREF(noted);
+    if (PyErr_Occurred())
+        return -1;
+    if (size == (long)stdio.kinds[i].blksize || stdio.kinds[i].blksize <= 1) /* python's default */
+        return 0;
+    PyObject *wanted = PyLong_FromUnsignedLong(stdio.kinds[i].blksize);
+    int failed = wanted == NULL || PyObject_SetAttrString(stdio.raw[i], "_blksize", wanted) < 0;
+    Py_XDECREF(wanted);
+    return failed ? -1 : 0;
+}
+
 /* What create_stdio() in CPython's pylifecycle.c does, on the objects that exist; but for the raw
  * file, a new object because it remembers for ever whether it could seek. */
 static int build(int i) {
@@ -108,6 +123,8 @@ static int build(int i) {
     }
     if (set_text(stdio.raw[i], "name", "<%s>", names[i]) < 0)
         return -1;
+    if (match_block_size(i) < 0)
+        return -1;
     if (!stdio.unbuffered[i]) {
         PyObject *size = PyObject_GetAttrString(stdio.raw[i], "_blksize");
         args = size ? PyTuple_Pack(2, stdio.raw[i], size) : NULL;
@@ -125,10 +142,11 @@ static int build(int i) {
     return set_text(stdio.text[i], "mode", "%s", writes ? "w" : "r");
 }
 
-/* A file of that kind on descriptor `fd`, good enough to build stream objects on. */
+/* A file of that kind on descriptor `fd`, good enough to build stream objects on: all that they ask
+ * of a terminal is whether it can seek. */
 static void dummy(int fd, const struct zy_stdkind *kind) {
     int made = -1, pair[2];
-    if (kind->type == S_IFIFO && pipe2(pair, O_CLOEXEC) == 0) {
+    if ((kind->type == S_IFIFO || kind->tty) && pipe2(pair, O_CLOEXEC) == 0) {
         made = pair[fd > 0];
         close(pair[fd == 0]);
     } else if (kind->type == S_IFREG) {
@@ -145,6 +163,13 @@ static void dummy(int fd, const struct zy_stdkind *kind) {
 int zy_stdio_prepare(const struct zy_stdkind kinds[3]) {
     for (int i = 0; i < 3; i++) {
         dummy(i, &kinds[i]);
+        zy_stdio_measure(i, &stdio.kinds[i]);
+        if (kinds[i].tty)
+            stdio.kinds[i] = kinds[i];
+        if (build(i) == 0)
+            continue;
+        /* An interpreter that does not let us set what a terminal would have: built when it comes. */
+        PyErr_Clear();
         zy_stdio_measure(i, &stdio.kinds[i]);
         if (build(i) < 0)
             return -1;

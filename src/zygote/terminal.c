@@ -127,6 +127,8 @@ static void advance(int real, bool keeper) {
     if (!terminal.attached && !terminal.given_up) {
         if (real < 0)
             real = opened = zy_caller_open(&terminal.caller, terminal.job->client_pid);
+        if (real >= 0)
+            zy_caller_name(&terminal.caller, real);
         if (real < 0 || !attach(real))
             terminal.given_up = true;
     }
@@ -265,10 +267,8 @@ void zy_terminal_arm(struct zy_job *job, unsigned flags) {
         return;
     terminal.job = job;
     terminal.flags = flags;
-    if (flags & WF_F_TERMINAL) {
-        zy_caller_init(&terminal.caller, fd);
-        terminal.device = terminal.caller.device;
-    }
+    if (flags & WF_F_TERMINAL)
+        terminal.device = terminal.caller.device = zy_tty_device(fd);
     *terminal.hooks = &hooks;
     if (flags & WF_F_TERMINAL_NOW)
         advance(fd, true);

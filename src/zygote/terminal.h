@@ -20,9 +20,10 @@ int zy_tty_open(const char *path, int flags);
 struct zy_caller {
     unsigned device; /* 0: none that we know of */
     bool sought;     /* where no standard stream is it: whether the client has one */
-    char name[64];   /* its path; "": has none */
+    char name[64];   /* its path; "": has none, or nobody has asked */
 };
-void zy_caller_init(struct zy_caller *c, int fd);
+/* Asks for the name by a descriptor of it. That looks into /proc, which takes 10 us at first. */
+void zy_caller_name(struct zy_caller *c, int fd);
 /* A descriptor of it, 0 to 2 or new; -1: there is none. */
 int zy_caller_open(struct zy_caller *c, uint32_t client);
 /* Whether the client is in the foreground of it. */

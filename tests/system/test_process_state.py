@@ -226,6 +226,18 @@ def test_inherited_memfd_and_gaps(shared):
         os.close(memfd)
 
 
+@pytest.mark.parametrize("number", [3, 40, 100, 300])
+def test_inherited_path(shared, number):
+    """O_PATH: to poll() such a descriptor is closed."""
+    def place():
+        at = os.open("/", os.O_PATH)
+        os.dup2(at, number, inheritable=True)
+        if at != number:
+            os.close(at)
+    shared.same(["-c", f"import os; print(os.fstat({number}).st_ino); " + FDS], before=place, warm=None)
+    shared.same(["-c", FDS])
+
+
 def test_close_on_exec_is_not_inherited(shared):
     def place():
         os.dup2(1, 40, inheritable=False)
