@@ -14,8 +14,8 @@ struct wf_collected {
     int fds[WF_MAX_FDS]; /* in the order of WF_RUN; fds[cwd_index] is owned, the others are the
                             caller's */
     int cwd;             /* O_PATH descriptor of the working directory, owned; -1: none */
-    unsigned open;       /* descriptors that were seen, if there may be others; see wf_request_bound */
-    void *map; /* copy of the strings when they did not lie contiguously, owned; or NULL */
+    unsigned open; /* descriptors that were seen, if there may be others; see wf_request_bound */
+    void *map;     /* copy of the strings when they did not lie contiguously, owned; or NULL */
     size_t map_size;
     uint8_t fdnums[4 * WF_MAX_FDS];
     uint8_t cpus[WF_MAX_CPUS_BYTES];

@@ -143,6 +143,31 @@ static const char *const deleted[] = { "path",
                                        "meta_path",
                                        "__interactivehook__" };
 #define DELETED (sizeof deleted / sizeof *deleted)
+static const char *const streams[][2] = { { "stdin", "__stdin__" },
+                                          { "stdout", "__stdout__" },
+                                          { "stderr", "__stderr__" } };
+/* These names as the keys that they are, made once: a new string for each look costs as much as the
+ * rest. */
+static PyObject *deleted_key[DELETED], *stream_key[3][2], *import_key;
+
+static int make_keys(void) {
+    for (size_t i = 0; i < DELETED; i++)
+        if ((deleted_key[i] = PyUnicode_InternFromString(deleted[i])) == NULL)
+            return -1;
+    for (size_t i = 0; i < 6; i++)
+        if ((stream_key[i / 2][i % 2] = PyUnicode_InternFromString(streams[i / 2][i % 2])) == NULL)
+            return -1;
+    import_key = PyUnicode_InternFromString("__import__");
+    return import_key != NULL ? 0 : -1;
+}
+
+/* Borrowed; NULL: not there. */
+static PyObject *look_up(PyObject *dict, PyObject *key) {
+    PyObject *value = PyDict_GetItemWithError(dict, key);
+    if (value == NULL)
+        PyErr_Clear();
+    return value;
+}
 
 /* sys.modules is emptied there, which makes the import of anything fail like this. Emptying ours
  * would touch every module; imports are refused at their door instead. */
@@ -158,20 +183,17 @@ static void close_imports(void) {
     PyObject *builtins = zp_get(zp.modules, "builtins");
     PyObject *refuse = PyCFunction_New(&refuse_import_def, NULL);
     if (builtins != NULL && PyModule_Check(builtins) && refuse != NULL) {
-        PyDict_SetItemString(PyModule_GetDict(builtins), "__import__", refuse);
+        PyDict_SetItem(PyModule_GetDict(builtins), import_key, refuse);
         if (zp_get(PyModule_GetDict(builtins), "_") != NULL)
             PyDict_SetItemString(PyModule_GetDict(builtins), "_", Py_None);
     }
     Py_XDECREF(refuse);
     for (size_t i = 0; i < DELETED; i++)
-        if (zp_get(zp.sys_dict, deleted[i]) != NULL)
-            PyDict_SetItemString(zp.sys_dict, deleted[i], Py_None);
-    static const char *const streams[][2] = { { "stdin", "__stdin__" },
-                                              { "stdout", "__stdout__" },
-                                              { "stderr", "__stderr__" } };
+        if (look_up(zp.sys_dict, deleted_key[i]) != NULL)
+            PyDict_SetItem(zp.sys_dict, deleted_key[i], Py_None);
     for (size_t i = 0; i < 3; i++) {
-        PyObject *first = zp_get(zp.sys_dict, streams[i][1]);
-        PyDict_SetItemString(zp.sys_dict, streams[i][0], first ? first : Py_None);
+        PyObject *first = look_up(zp.sys_dict, stream_key[i][1]);
+        PyDict_SetItem(zp.sys_dict, stream_key[i][0], first ? first : Py_None);
     }
     PyErr_Clear();
 }
@@ -295,7 +317,7 @@ static void send_status(struct zy_job *job) {
 void zy_finish_look(void) {
     PyObject *own = own_modules();
     for (size_t i = 0; i < DELETED; i++)
-        zp_get(zp.sys_dict, deleted[i]);
+        look_up(zp.sys_dict, deleted_key[i]);
     Py_XDECREF(own);
     PyErr_Clear();
 }
@@ -307,8 +329,10 @@ void zy_finish_rehearse(struct zy_job *job) {
     PyObject *kept[DELETED], *import = zp_get(builtins, "__import__");
     Py_INCREF(module);
     Py_XINCREF(import);
+    if (import_key == NULL && make_keys() < 0)
+        _exit(3);
     for (size_t i = 0; i < DELETED; i++) {
-        kept[i] = zp_get(zp.sys_dict, deleted[i]);
+        kept[i] = look_up(zp.sys_dict, deleted_key[i]);
         Py_XINCREF(kept[i]);
     }
     step_streams();
@@ -317,7 +341,7 @@ void zy_finish_rehearse(struct zy_job *job) {
     step_files(zy_collector_own());
     for (size_t i = 0; i < DELETED; i++) {
         if (kept[i] != NULL)
-            PyDict_SetItemString(zp.sys_dict, deleted[i], kept[i]);
+            PyDict_SetItem(zp.sys_dict, deleted_key[i], kept[i]);
         Py_XDECREF(kept[i]);
     }
     PyDict_SetItemString(builtins, "__import__", import);
