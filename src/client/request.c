@@ -105,8 +105,7 @@ static int list_inherited(struct wf_collected *c, int own, bool alone, struct wf
 }
 
 /* The process's own descriptors. */
-static int collect_own_fds(struct wf_collected *c, int connection, bool alone,
-                           struct wf_err *err) {
+static int collect_own_fds(struct wf_collected *c, int connection, bool alone, struct wf_err *err) {
     for (int fd = 0; fd < 3; fd++)
         if (inheritable(fd)) {
             c->request.stdio |= 1u << fd;

@@ -168,7 +168,8 @@ int zy_stdio_prepare(const struct zy_stdkind kinds[3]) {
             stdio.kinds[i] = kinds[i];
         if (build(i) == 0)
             continue;
-        /* An interpreter that does not let us set what a terminal would have: built when it comes. */
+        /* An interpreter that does not let us set what a terminal would have: built when it comes.
+         */
         PyErr_Clear();
         zy_stdio_measure(i, &stdio.kinds[i]);
         if (build(i) < 0)

@@ -28,7 +28,8 @@ void zy_caller_name(struct zy_caller *c, int fd);
 int zy_caller_open(struct zy_caller *c, uint32_t client);
 /* Whether the client is in the foreground of it. */
 bool zy_caller_in_front(uint32_t client);
-/* The group that is in the foreground of it instead: 0 if the client is, -1 if that is not known. */
+/* The group that is in the foreground of it instead: 0 if the client is, -1 if that is not known.
+ */
 int zy_caller_front(uint32_t client);
 
 /* A pseudo-terminal with the modes and the size of the caller's. */
