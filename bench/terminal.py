@@ -39,6 +39,9 @@ def in_terminal(function):
             os.dup2(slave, fd)
         os.close(slave)
         os.close(master)
+        for fd in map(int, os.listdir("/proc/self/fd")):  # what we were started with is not for what is measured
+            if fd > 2 and os.path.exists(f"/proc/self/fd/{fd}"):
+                os.set_inheritable(fd, False)
         os.write(tell, json.dumps(function()).encode())
         os._exit(0)
     os.close(slave)
@@ -160,7 +163,7 @@ def main():
     parser.add_argument("--only", choices=("latency", "throughput"))
     parser.add_argument("--output")
     options = parser.parse_args()
-    options.python = os.path.realpath(options.python)
+    options.python = os.path.abspath(options.python)  # not what a venv is made from: that has other modules
     writer = records.Writer(options.output or records.default_path())
     writer.add(records.machine(options.python))
     with Warm(options.python, options.warmpy) as warm:
