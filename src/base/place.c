@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "base/cleanup.h"
+#include "base/io.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -157,6 +158,21 @@ static int get_privileges(struct wf_place *p, struct wf_err *err) {
         return wf_err_sys(err, "personality", NULL);
     p->personality = (uint32_t)persona;
     return 0;
+}
+
+int wf_oom_score_adj(int32_t *ret, struct wf_err *err) {
+    char text[16];
+    int fd = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : wf_read_full(fd, text, sizeof text - 1);
+    int result = size > 0 ? 0 : wf_err_sys(err, "read", "/proc/self/oom_score_adj");
+    wf_close(&fd);
+    bool negative = size > 0 && text[0] == '-';
+    int32_t value = 0;
+    for (ssize_t i = negative; i < size && text[i] >= '0' && text[i] <= '9'; i++)
+        value = value * 10 + (text[i] - '0');
+    if (result == 0)
+        *ret = negative ? -value : value;
+    return result;
 }
 
 int wf_place_get_quick(struct wf_place *ret, struct wf_err *err) {

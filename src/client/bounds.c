@@ -75,6 +75,8 @@ static int collect_scheduling(struct wf_request *r, uint8_t cpus[WF_MAX_CPUS_BYT
     long ioprio = syscall(SYS_ioprio_get, 1, 0); /* IOPRIO_WHO_PROCESS */
     if (ioprio < 0)
         return wf_err_sys(err, "ioprio_get", NULL);
+    if (wf_oom_score_adj(&r->oom_score_adj, err) < 0)
+        return -1;
     long size = syscall(SYS_sched_getaffinity, 0, WF_MAX_CPUS_BYTES, cpus);
     if (size < 0)
         return wf_err_sys(err, "sched_getaffinity", NULL);

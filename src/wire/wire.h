@@ -18,7 +18,7 @@
 #include <sys/uio.h>
 
 #define WF_MAGIC 0x4b464d57u /* "WMFK" */
-#define WF_PROTOCOL 3
+#define WF_PROTOCOL 4
 #define WF_HEADER_SIZE 16
 #define WF_KEY_SIZE 16
 #define WF_MAX_FDS 250             /* kernel: SCM_MAX_FD is 253 */
@@ -188,6 +188,7 @@ struct wf_request {
     struct wf_limit limit[WF_LIMITS]; /* index: RLIMIT_* of Linux's generic numbering */
     uint64_t sig_ignored;             /* bit n-1: signal n */
     int32_t nice, sched, ioprio;      /* getpriority, sched_getscheduler, ioprio_get */
+    int32_t oom_score_adj;            /* of /proc/self/oom_score_adj */
     struct wf_span cpus;              /* sched_getaffinity mask, as the kernel returned it */
 };
 /* Descriptors of WF_RUN, in order: those of 0, 1, 2 that are open; the working directory; the

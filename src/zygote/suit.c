@@ -47,6 +47,10 @@ static unsigned suits_limits(const struct wf_request *r, struct wf_err *err) {
         wf_err_msg(err, "nice value %d is below the zygote's", (int)r->nice);
         return WF_WHY_LIMITS;
     }
+    if (r->oom_score_adj < zy.oom_score_adj && zy.place.uid[1] != 0) {
+        wf_err_msg(err, "oom_score_adj %d is below the zygote's", (int)r->oom_score_adj);
+        return WF_WHY_LIMITS;
+    }
     if (r->sched != SCHED_OTHER && r->sched != SCHED_BATCH && r->sched != SCHED_IDLE) {
         wf_err_msg(err, "scheduling class %d", (int)r->sched);
         return WF_WHY_LIMITS;

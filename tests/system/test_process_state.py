@@ -127,6 +127,19 @@ def test_nice(shared, nice):
     shared.same(["-c", "import os; print(os.nice(0))"])
 
 
+OOM = "import os; print(open('/proc/self/oom_score_adj').read(), os.system('cat /proc/self/oom_score_adj'))"
+
+
+@pytest.mark.parametrize("value", [1, 300, 1000])
+def test_oom_score_adj(shared, value):
+    """How readily the kernel kills it when memory runs out, as systemd sets it for services and sessions."""
+    def place():
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(str(value))
+    shared.same(["-c", OOM], before=place)
+    shared.same(["-c", OOM])
+
+
 def test_affinity(shared):
     cpus = sorted(os.sched_getaffinity(0))
     program = "import os; print(sorted(os.sched_getaffinity(0)), os.cpu_count())"

@@ -163,6 +163,7 @@ static const struct wf_request requests[] = {
       .nice = -20,
       .sched = 3,
       .ioprio = -1,
+      .oom_score_adj = -17,
       .umask = 027,
       .pid = 4321,
       .stdio = 5,
