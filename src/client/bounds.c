@@ -4,12 +4,15 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define RESET_ON_FORK 0x40000000
 #define LIMIT_DATA 2 /* RLIMIT_*: generic numbering */
 #define LIMIT_AS 9
 #define NO_LIMIT UINT64_MAX
+#define TIMERS 3                /* real, virtual, profiling */
+#define ALL_CHILDREN 0x40000000 /* __WALL */
 
 struct kernel_sigaction { /* as rt_sigaction fills it in; only the first word matters here */
     uint64_t handler, rest[7];
@@ -43,6 +46,29 @@ int wf_bounds_check(struct wf_err *err) {
         why = "a memory policy";
     else if (prctl(PR_GET_SECCOMP, 0L, 0L, 0L, 0L) > 0)
         why = "a seccomp filter";
+    if (why != NULL)
+        wf_err_msg(err, "%s", why);
+    return why != NULL;
+}
+
+/* An exec changes the program of a process, not its children or its alarms: a shell that has
+ * started something in the background, `perl -e 'alarm 5; exec …'`. */
+int wf_bounds_check_past(struct wf_err *err) {
+    const char *why = NULL;
+    int reaps = 0;
+    char info[128]; /* siginfo_t */
+    if (syscall(SYS_waitid, P_ALL, 0, info, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | ALL_CHILDREN,
+                NULL) == 0)
+        why = "this process has children already";
+    for (int which = 0; which < TIMERS; which++) {
+        int64_t timer[4] = { 0 }; /* struct itimerval */
+        if (syscall(SYS_getitimer, which, timer) == 0 && (timer[2] != 0 || timer[3] != 0))
+            why = "an interval timer or alarm has been set";
+    }
+    if (prctl(PR_GET_CHILD_SUBREAPER, (long)(uintptr_t)&reaps, 0L, 0L, 0L) == 0 && reaps)
+        why = "this process is a subreaper";
+    if (prctl(PR_GET_SECUREBITS, 0L, 0L, 0L, 0L) > 0)
+        why = "securebits are set";
     if (why != NULL)
         wf_err_msg(err, "%s", why);
     return why != NULL;

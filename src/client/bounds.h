@@ -10,6 +10,10 @@
  * asked before a worker is disturbed. */
 int wf_bounds_check(struct wf_err *err);
 
+/* The same of what this process has from before its last exec and a worker cannot have: children,
+ * alarms. Another 1 us; only for a process that the program would have become. */
+int wf_bounds_check_past(struct wf_err *err);
+
 /* Measures the bounds into `ret` (70 us); its `cpus` will point into `cpus`. `fd` is any socket
  * that this process made itself, or -1. -1: could not be measured, `ret` is not bounded then. */
 int wf_bounds_collect(struct wf_request *ret, int fd, uint8_t cpus[WF_MAX_CPUS_BYTES],

@@ -4,6 +4,7 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 
 import pytest
 
@@ -127,6 +128,33 @@ def test_nice(shared, nice):
     shared.same(["-c", "import os; print(os.nice(0))"])
 
 
+BEFORE_EXEC = {
+    "child": "sleep 0.1 & exec $P -c 'import os; print(os.wait()[1])'",
+    "alarm": "exec perl -e 'alarm 60; exec @ARGV' $P -c 'import signal; print(signal.alarm(0) > 50)'",
+    "alarm-cancelled": "exec perl -e 'alarm 1; exec @ARGV' $P -c 'import signal, time; signal.alarm(0); time.sleep(2)'",
+    "alarm-ends-it": "exec perl -e 'alarm 1; exec @ARGV' $P -c 'import time; time.sleep(60)'",
+}
+
+
+@pytest.mark.parametrize("name", BEFORE_EXEC)
+def test_what_an_exec_leaves(shared, name):
+    """Children and alarms of the process are there before the program is."""
+    results = []
+    shared.ready()
+    for program in shared.python, shared.warmpy:
+        done = subprocess.run(["sh", "-c", BEFORE_EXEC[name]], env=shared.env({"P": program}), capture_output=True)
+        results.append((done.returncode, done.stdout, done.stderr))
+    assert results[0] == results[1]
+
+
+def test_children_of_the_shell(shared):
+    """Those are no reason to run cold."""
+    result = shared.until_warm(lambda: shared.run(["-c", "print(1)"]))
+    done = subprocess.run(["bash", "-c", "sleep 0.1 & $P -c 'print(1)' <(echo); wait"], capture_output=True,
+                          env=shared.env({"P": shared.warmpy, "WARMFORK_DEBUG": "why"}))
+    assert done.stdout == result.out and b"warm: " in done.stderr, done
+
+
 OOM = "import os; print(open('/proc/self/oom_score_adj').read(), os.system('cat /proc/self/oom_score_adj'))"
 
 
@@ -160,6 +188,7 @@ def test_scheduling_class(shared):
 
 SIGNALS = """
 import signal
+import subprocess
 numbers = [n for n in range(1, 65) if n not in (32, 33)]
 print([(n, str(signal.getsignal(n))) for n in numbers if signal.getsignal(n) is not signal.SIG_DFL])
 print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), sorted(signal.sigpending()))
