@@ -160,19 +160,28 @@ static int get_privileges(struct wf_place *p, struct wf_err *err) {
     return 0;
 }
 
-int wf_oom_score_adj(int32_t *ret, struct wf_err *err) {
-    char text[16];
-    int fd = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
+static int read_number(const char *path, int64_t *ret, struct wf_err *err) {
+    char text[24];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t size = fd < 0 ? -1 : wf_read_full(fd, text, sizeof text - 1);
-    int result = size > 0 ? 0 : wf_err_sys(err, "read", "/proc/self/oom_score_adj");
+    int result = size > 0 ? 0 : wf_err_sys(err, "read", path);
     wf_close(&fd);
     bool negative = size > 0 && text[0] == '-';
-    int32_t value = 0;
+    int64_t value = 0;
     for (ssize_t i = negative; i < size && text[i] >= '0' && text[i] <= '9'; i++)
         value = value * 10 + (text[i] - '0');
     if (result == 0)
         *ret = negative ? -value : value;
     return result;
+}
+
+int wf_marks_get(struct wf_marks *ret, struct wf_err *err) {
+    int64_t adj = 0, login = UINT32_MAX;
+    if (read_number("/proc/self/oom_score_adj", &adj, err) < 0)
+        return -1;
+    read_number("/proc/self/loginuid", &login, NULL);
+    *ret = (struct wf_marks){ (int32_t)adj, (uint32_t)login };
+    return 0;
 }
 
 int wf_place_get_quick(struct wf_place *ret, struct wf_err *err) {

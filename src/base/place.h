@@ -51,9 +51,12 @@ int wf_place_get_quick(struct wf_place *ret, struct wf_err *err);
  * 0: it only shapes how a process sees its cgroup, which is the worker's own in any case. */
 int wf_place_add_namespaces(struct wf_place *p, int fd, struct wf_err *err);
 
-/* /proc/self/oom_score_adj: how readily the kernel kills this process when memory runs out, -1000
- * to 1000. */
-int wf_oom_score_adj(int32_t *ret, struct wf_err *err);
+/* What was noted of a process, and its children inherit. */
+struct wf_marks {
+    int32_t oom_score_adj; /* how readily it is killed when memory runs out: -1000 to 1000 */
+    uint32_t loginuid;     /* who has logged in (audit; os.getlogin() asks for it); ~0: nobody */
+};
+int wf_marks_get(struct wf_marks *ret, struct wf_err *err);
 
 /* Whether two processes can run at once on the processors of this mask (sched_getaffinity). */
 bool wf_many_cpus(const void *mask, size_t size);

@@ -1,6 +1,9 @@
 #include "client/bounds.h"
 
+#include "client/text.h"
+
 #include <signal.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -51,10 +54,32 @@ int wf_bounds_check(struct wf_err *err) {
     return why != NULL;
 }
 
+/* Variables by which systemd names the process that a service is: sockets and watchdogs are for
+ * that one alone, and so are the limits of its control group. */
+static bool named_in(char *const *envp, int self) {
+    static const char *const names[] = { "LISTEN_PID=", "SYSTEMD_EXEC_PID=", "WATCHDOG_PID=" };
+    for (; *envp != NULL; envp++) {
+        if ((*envp)[0] != 'L' && (*envp)[0] != 'S' && (*envp)[0] != 'W')
+            continue;
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+            int pid = 0;
+            if (!wf_text_starts(*envp, names[i]))
+                continue;
+            for (const char *c = *envp + strlen(names[i]); *c >= '0' && *c <= '9' && pid < 1 << 27;
+                 c++)
+                pid = pid * 10 + (*c - '0');
+            if (pid == self)
+                return true;
+        }
+    }
+    return false;
+}
+
 /* An exec changes the program of a process, not its children or its alarms: a shell that has
  * started something in the background, `perl -e 'alarm 5; exec …'`. */
-int wf_bounds_check_past(struct wf_err *err) {
-    const char *why = NULL;
+int wf_bounds_check_past(char *const *envp, struct wf_err *err) {
+    const char *why = named_in(envp, getpid()) ? "a service whose process is named by its pid"
+                                               : NULL;
     int reaps = 0;
     char info[128]; /* siginfo_t */
     if (syscall(SYS_waitid, P_ALL, 0, info, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | ALL_CHILDREN,
@@ -101,7 +126,7 @@ static int collect_scheduling(struct wf_request *r, uint8_t cpus[WF_MAX_CPUS_BYT
     long ioprio = syscall(SYS_ioprio_get, 1, 0); /* IOPRIO_WHO_PROCESS */
     if (ioprio < 0)
         return wf_err_sys(err, "ioprio_get", NULL);
-    if (wf_oom_score_adj(&r->oom_score_adj, err) < 0)
+    if (wf_marks_get(&r->marks, err) < 0)
         return -1;
     long size = syscall(SYS_sched_getaffinity, 0, WF_MAX_CPUS_BYTES, cpus);
     if (size < 0)

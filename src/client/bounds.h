@@ -11,8 +11,9 @@
 int wf_bounds_check(struct wf_err *err);
 
 /* The same of what this process has from before its last exec and a worker cannot have: children,
- * alarms. Another 1 us; only for a process that the program would have become. */
-int wf_bounds_check_past(struct wf_err *err);
+ * alarms, the place of a service. Another 1 us; only for a process that the program would have
+ * become. */
+int wf_bounds_check_past(char *const *envp, struct wf_err *err);
 
 /* Measures the bounds into `ret` (70 us); its `cpus` will point into `cpus`. `fd` is any socket
  * that this process made itself, or -1. -1: could not be measured, `ret` is not bounded then. */

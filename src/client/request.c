@@ -245,7 +245,7 @@ static int collect(const struct wf_context *ctx, const struct wf_overrides *over
     if ((result = over->fds != NULL ? collect_given_fds(c, over, err)
                                     : collect_own_fds(c, connection, over->notices, err)) != 0 ||
         (result = check_stdin(c, err)) != 0 || (result = wf_bounds_check(err)) != 0 ||
-        (over->notices && (result = wf_bounds_check_past(err)) != 0) ||
+        (over->notices && (result = wf_bounds_check_past(ctx->envp, err)) != 0) ||
         (result = collect_strings(ctx, c, err)) != 0)
         return result;
     if (over->umask >= 0) {

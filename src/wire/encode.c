@@ -45,7 +45,8 @@ bool wf_encode_bounds(struct wf_buf *out, const struct wf_request *r) {
     wf_buf_add_u32(out, (uint32_t)r->nice);
     wf_buf_add_u32(out, (uint32_t)r->sched);
     wf_buf_add_u32(out, (uint32_t)r->ioprio);
-    wf_buf_add_u32(out, (uint32_t)r->oom_score_adj);
+    wf_buf_add_u32(out, (uint32_t)r->marks.oom_score_adj);
+    wf_buf_add_u32(out, r->marks.loginuid);
     add_span(out, r->cpus);
     return !out->failed;
 }

@@ -188,8 +188,8 @@ struct wf_request {
     struct wf_limit limit[WF_LIMITS]; /* index: RLIMIT_* of Linux's generic numbering */
     uint64_t sig_ignored;             /* bit n-1: signal n */
     int32_t nice, sched, ioprio;      /* getpriority, sched_getscheduler, ioprio_get */
-    int32_t oom_score_adj;            /* of /proc/self/oom_score_adj */
-    struct wf_span cpus;              /* sched_getaffinity mask, as the kernel returned it */
+    struct wf_marks marks;
+    struct wf_span cpus; /* sched_getaffinity mask, as the kernel returned it */
 };
 /* Descriptors of WF_RUN, in order: those of 0, 1, 2 that are open; the working directory; the
  * inherited ones. WF_WARM and WF_SPAWN carry the same struct; WF_WARM no descriptor, WF_SPAWN the

@@ -114,7 +114,8 @@ static int step_identity(const struct zy_job *job, struct wf_err *err) {
         if (sched_setscheduler(0, r->sched, &param) < 0)
             return wf_err_sys(err, "sched_setscheduler", "the caller's class");
     }
-    if (r->oom_score_adj != zy.oom_score_adj && set_oom_score_adj(r->oom_score_adj) < 0)
+    if (r->marks.oom_score_adj != zy.marks.oom_score_adj &&
+        set_oom_score_adj(r->marks.oom_score_adj) < 0)
         return wf_err_sys(err, "write", "/proc/self/oom_score_adj");
     if (r->ioprio != 0 && syscall(SYS_ioprio_set, 1, 0, r->ioprio) < 0)
         return wf_err_sys(err, "ioprio_set", "the caller's priority");

@@ -47,8 +47,8 @@ static unsigned suits_limits(const struct wf_request *r, struct wf_err *err) {
         wf_err_msg(err, "nice value %d is below the zygote's", (int)r->nice);
         return WF_WHY_LIMITS;
     }
-    if (r->oom_score_adj < zy.oom_score_adj && zy.place.uid[1] != 0) {
-        wf_err_msg(err, "oom_score_adj %d is below the zygote's", (int)r->oom_score_adj);
+    if (r->marks.oom_score_adj < zy.marks.oom_score_adj && zy.place.uid[1] != 0) {
+        wf_err_msg(err, "oom_score_adj %d is below the zygote's", (int)r->marks.oom_score_adj);
         return WF_WHY_LIMITS;
     }
     if (r->sched != SCHED_OTHER && r->sched != SCHED_BATCH && r->sched != SCHED_IDLE) {
@@ -108,6 +108,8 @@ unsigned zy_suits(struct zy_job *job, struct wf_err *err) {
 unsigned zy_suits_bounds(const struct wf_request *r, struct wf_err *err) {
     if (memcmp(&r->place, &zy.place, sizeof zy.place) != 0)
         return wf_err_msg(err, "other ids, namespaces, root or capabilities"), WF_WHY_PLACE;
+    if (r->marks.loginuid != zy.marks.loginuid)
+        return wf_err_msg(err, "another loginuid"), WF_WHY_PLACE;
     return suits_limits(r, err);
 }
 

@@ -79,7 +79,7 @@ struct zygote {
     struct wf_place place;
     struct wf_limit limit[WF_LIMITS];
     int nice;
-    int32_t oom_score_adj;
+    struct wf_marks marks;
     uint8_t cpus[WF_MAX_CPUS_BYTES];
     unsigned cpus_size;
     struct prctl_mm_map mm; /* addresses that only the kernel remembers; start_code 0: unknown */

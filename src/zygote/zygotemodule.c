@@ -71,7 +71,7 @@ static int measure_self(struct wf_err *err) {
     }
     errno = 0;
     zy.nice = getpriority(PRIO_PROCESS, 0);
-    wf_oom_score_adj(&zy.oom_score_adj, NULL);
+    wf_marks_get(&zy.marks, NULL);
     long got = syscall(SYS_sched_getaffinity, 0, sizeof zy.cpus, zy.cpus);
     zy.cpus_size = got > 0 ? (unsigned)got : 0;
     zy.idle_reversible = idle_reversible();

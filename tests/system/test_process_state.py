@@ -132,13 +132,16 @@ BEFORE_EXEC = {
     "child": "sleep 0.1 & exec $P -c 'import os; print(os.wait()[1])'",
     "alarm": "exec perl -e 'alarm 60; exec @ARGV' $P -c 'import signal; print(signal.alarm(0) > 50)'",
     "alarm-cancelled": "exec perl -e 'alarm 1; exec @ARGV' $P -c 'import signal, time; signal.alarm(0); time.sleep(2)'",
+    "service": "SYSTEMD_EXEC_PID=$$ exec $P -c 'import os; print(os.getpid() == int(os.environ[\"SYSTEMD_EXEC_PID\"]))'",
+    "socket": "LISTEN_PID=$$ exec $P -c 'import os; print(os.getpid() == int(os.environ[\"LISTEN_PID\"]))'",
+    "service-of-the-parent": "LISTEN_PID=$$ $P -c 'import os; print(os.getpid() == int(os.environ[\"LISTEN_PID\"]))'; :",
     "alarm-ends-it": "exec perl -e 'alarm 1; exec @ARGV' $P -c 'import time; time.sleep(60)'",
 }
 
 
 @pytest.mark.parametrize("name", BEFORE_EXEC)
 def test_what_an_exec_leaves(shared, name):
-    """Children and alarms of the process are there before the program is."""
+    """Children and alarms of the process are there before the program is, and it may be the one that a variable names."""
     results = []
     shared.ready()
     for program in shared.python, shared.warmpy:
@@ -156,6 +159,19 @@ def test_children_of_the_shell(shared):
 
 
 OOM = "import os; print(open('/proc/self/oom_score_adj').read(), os.system('cat /proc/self/oom_score_adj'))"
+
+
+def test_login(shared):
+    """os.getlogin() says who has logged in: root may be one or the other."""
+    if not os.access("/proc/self/loginuid", os.W_OK) or os.getuid() != 0:
+        pytest.skip("no audit system, or not root")
+
+    def place():
+        with open("/proc/self/loginuid", "w") as file:
+            file.write("1")
+    ask = ["-c", "import os\ntry: print(os.getlogin())\nexcept OSError as e: print(e)\nprint(open('/proc/self/loginuid').read())"]
+    shared.same(ask)
+    shared.same(ask, before=place, warm=None)
 
 
 @pytest.mark.parametrize("value", [1, 300, 1000])
