@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import time
 
 import pytest
 
@@ -62,6 +63,29 @@ def test_suspend_and_resume(start, shell, child):
     s.t.expect("got word\r\nend\r\n")
     s.prompt()
     assert s.t.modes() == s.modes
+
+
+def test_stop_while_a_child_is_made(start):
+    """Ctrl-Z at any moment while the program gets its own terminal and that its keeper. (Not by posix_spawn: a child that is
+    stopped before its exec holds its parent up, and the shell waits, under python too.)"""
+    s = start()
+    for i in range(20):
+        s.start(f"""
+            import os, time
+            print("up", flush=True)
+            time.sleep({i} * 0.0002)
+            if os.fork() == 0: os._exit(0)
+            while not os.path.exists("go{i}"): time.sleep(0.01)
+            print("end")
+        """)
+        s.t.expect("up\r\n")
+        s.t.type("\x1a")
+        s.t.expect("Stopped")
+        s.prompt()
+        write(os.path.join(s.warm.work, f"go{i}"), "")
+        s.t.type("fg\r")
+        s.t.expect("\r\nend\r\n")
+        s.prompt()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
