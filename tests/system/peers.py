@@ -8,11 +8,15 @@ import array
 import contextlib
 import ctypes
 import os
+import re
 import socket
 import struct
 import threading
+from pathlib import Path
 
-MAGIC, VERSION, HEADER = 0x4B464D57, 3, struct.Struct("<IHHIHH")
+MAGIC, HEADER = 0x4B464D57, struct.Struct("<IHHIHH")
+with open(Path(__file__).parents[2] / "src/wire/wire.h") as file:
+    VERSION = int(re.search(r"#define WF_PROTOCOL (\d+)", file.read())[1])
 RUN, WARM, STARTED, UNSUITABLE, EXITED, STATUS, STOP, REPLY, SPAWN, READY = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 RETIRE, ASK, ANSWER, ADOPT = 12, 13, 14, 15
 F_MEMFD, F_WAIT, F_NOTICES = 1, 2, 4
