@@ -136,10 +136,6 @@ static const char *environment_of(const struct wf_request *r, size_t *ret_size) 
     return s;
 }
 
-const char *zy_inputs_environment(const struct wf_request *r) {
-    size_t size;
-    return environment_of(r, &size);
-}
 
 bool zy_inputs_same_environment(const struct wf_request *request) {
     size_t size, own_size;

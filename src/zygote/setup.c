@@ -151,17 +151,34 @@ static int drop_variable(const char *entry, const char *eq) {
     return failed ? -1 : 0;
 }
 
-/* From where the names are others: what was there goes, what is there now comes, so that the order
- * is the caller's. `then` is at the rehearsal's entry, of which `left` are left. */
-static int adjust_tail(char **envp, char **at, const char *then, size_t left) {
+static size_t count_of(char *const *list) {
     size_t count = 0;
-    while (at[count] != NULL)
+    while (list[count] != NULL)
         count++;
-    if (count > TAIL || left > TAIL)
+    return count;
+}
+
+/* What os.environ has held since the rehearsal: the entries of the caller that the zygote was made
+ * for, with what warming up has changed; NULL-terminated. */
+static char **rehearsed;
+
+static bool remember(char *const *envp) {
+    size_t size = (count_of(envp) + 1) * sizeof *envp;
+    char **room = realloc(rehearsed, size);
+    if (room == NULL)
+        return false;
+    rehearsed = memcpy(room, envp, size);
+    return true;
+}
+
+/* From where the names are others: what was there goes, what is there now comes, so that the order
+ * is the caller's. `then` is at the rehearsal's entry. */
+static int adjust_tail(char **envp, char **at, char *const *then) {
+    if (count_of(at) > TAIL || count_of(then) > TAIL)
         return -1;
-    for (; left > 0; left--, then += strlen(then) + 1) {
-        const char *eq = strchr(then, '=');
-        if (eq == NULL || named_before(envp, at, then, eq) || drop_variable(then, eq) < 0)
+    for (; *then != NULL; then++) {
+        const char *eq = strchr(*then, '=');
+        if (eq == NULL || named_before(envp, at, *then, eq) || drop_variable(*then, eq) < 0)
             return -1;
     }
     for (; *at != NULL; at++) {
@@ -176,23 +193,20 @@ static int adjust_tail(char **envp, char **at, const char *then, size_t left) {
  * (env NAME=VALUE …): only these are set. False when it takes more, or something is odd; os.environ
  * is made anew then. */
 static bool adjust_environment(const struct zy_job *job) {
-    const char *then = zy_inputs_environment(&zy.request);
-    size_t left = zy.request.envc;
+    char *const *then = rehearsed;
     char **e = job->envp;
-    if (zy_changes_room() > 0)
-        return false;
-    for (; *e != NULL && left > 0; e++, left--, then += strlen(then) + 1) {
+    for (; *e != NULL && *then != NULL; e++, then++) {
         const char *eq = strchr(*e, '=');
-        if (strcmp(*e, then) == 0)
+        if (strcmp(*e, *then) == 0)
             continue;
-        if (eq == NULL || strncmp(*e, then, (size_t)(eq - *e) + 1) != 0)
+        if (eq == NULL || strncmp(*e, *then, (size_t)(eq - *e) + 1) != 0)
             break;
         if (named_before(job->envp, e, *e, eq)) /* of duplicates the first counts */
             return false;
         if (put_variable(*e, eq) < 0)
             break;
     }
-    bool adjusted = !PyErr_Occurred() && adjust_tail(job->envp, e, then, left) == 0;
+    bool adjusted = !PyErr_Occurred() && adjust_tail(job->envp, e, then) == 0;
     PyErr_Clear();
     return adjusted;
 }
@@ -218,7 +232,7 @@ int zy_setup_environment(struct zy_job *job, struct wf_err *err) {
         if (failed)
             return python_error(err, "os.environ");
     }
-    zy.environ_rehearsed = job->rehearsal;
+    zy.environ_rehearsed = job->rehearsal && remember(job->envp);
     return 0;
 }
 

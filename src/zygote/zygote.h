@@ -320,7 +320,6 @@ void zy_inputs_all(void); /* every variable counts */
 void zy_inputs_add(const char *name, size_t size);
 void zy_inputs_bind(const struct wf_request *request);             /* fixes their values */
 bool zy_inputs_same_environment(const struct wf_request *request); /* byte for byte as at warm-up */
-const char *zy_inputs_environment(const struct wf_request *request); /* its first entry */
 bool zy_inputs_match(const struct wf_request *request, const char **ret_name);
 
 /* here.c: the working directory as an input. */

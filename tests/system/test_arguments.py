@@ -1,8 +1,10 @@
 """argv and environment arrive exactly: every byte, every order, every size that Linux itself allows."""
 
+import os
 
 import pytest
 from harness import write
+from test_staleness import is_preloaded
 
 ARGV = """
 import sys, os, hashlib
@@ -93,23 +95,49 @@ def test_environment_byte_for_byte(shared, more):
     shared.same(["-c", ENVIRON], exact_env=list(reversed(exact(shared, *more))), warm=None)
 
 
-@pytest.mark.parametrize("change", [
-    lambda e: e[:2] + [b"MIDDLE=1"] + e[2:],
-    lambda e: e[1:],
-    lambda e: e[:-1],
-    lambda e: e[:-2] + [e[-1], e[-2]],
-    lambda e: [e[0] + b":/x"] + e[1:] + [b"NEW=1", b"NEWER=2"],
-    lambda e: e + [b"N%d=%d" % (i, i) for i in range(15)],
-    lambda e: e + [b"N%d=%d" % (i, i) for i in range(20)],
-    lambda e: e + [e[0].split(b"=")[0] + b"=again", b"NEW=1", b"NEW=2"],
-    lambda e: e[:-1] + [e[0].split(b"=")[0] + b"=again"],
-], ids=["middle", "first gone", "last gone", "swapped", "changed and more", "15 more", "20 more", "twice", "instead"])
+CHANGES = {
+    "none": lambda e: e,
+    "middle": lambda e: e[:2] + [b"MIDDLE=1"] + e[2:],
+    "first gone": lambda e: e[1:],
+    "last gone": lambda e: e[:-1],
+    "swapped": lambda e: e[:-2] + [e[-1], e[-2]],
+    "changed and more": lambda e: [e[0] + b":/x"] + e[1:] + [b"NEW=1", b"NEWER=2"],
+    "15 more": lambda e: e + [b"N%d=%d" % (i, i) for i in range(15)],
+    "20 more": lambda e: e + [b"N%d=%d" % (i, i) for i in range(20)],
+    "twice": lambda e: e + [e[0].split(b"=")[0] + b"=again", b"NEW=1", b"NEW=2"],
+    "instead": lambda e: e[:-1] + [e[0].split(b"=")[0] + b"=again"],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_environment_that_differs_in_a_few_places(shared, change):
     """Set-up changes only those in os.environ: the order and what is not there any more must come out right."""
     shared.ready()
     shared.same(["-c", ENVIRON, "child"], exact_env=change(exact(shared)), warm=None)
     shared.same(["-c", "import os; print(os.environ); os.environ['LATER'] = '1'; print(list(os.environ)[-3:])"],
                 exact_env=change(exact(shared)), warm=None)
+
+
+SETS = """
+import os
+os.environ.setdefault("SET_BY_IMPORT", "1")
+os.environ["CHANGED_BY_IMPORT"] = "2"
+os.environ["NEW_BY_IMPORT"] = "3"
+del os.environ["GONE_BY_IMPORT"]
+"""
+
+
+@pytest.mark.every_python
+def test_environment_that_the_preload_changes(warm):
+    """Modules that set variables when they are imported, as scikit-learn does: with each environment as if it had been now."""
+    os.makedirs(f"{warm.work}/lib")
+    write(f"{warm.work}/lib/sets.py", SETS)
+    warm.environment.update(PYTHONPATH=f"{warm.work}/lib", GONE_BY_IMPORT="x", CHANGED_BY_IMPORT="1", WARMFORK_PRELOAD="sets",
+                            LAST="z")
+    is_preloaded(warm, "sets")
+    for name, change in CHANGES.items():
+        for _ in range(2):
+            warm.same(["-c", "import sets\n" + ENVIRON, "child"], exact_env=change(exact(warm)), warm=None)
 
 
 def test_unusual_environment_is_warm(shared):
