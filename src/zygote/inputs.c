@@ -136,7 +136,6 @@ static const char *environment_of(const struct wf_request *r, size_t *ret_size) 
     return s;
 }
 
-
 bool zy_inputs_same_environment(const struct wf_request *request) {
     size_t size, own_size;
     const char *env = environment_of(request, &size), *own = environment_of(&zy.request, &own_size);
