@@ -3,19 +3,12 @@ the order in which they come to it."""
 
 import logging
 import threading
-import time
 
 import pytest
+from conftest import until
 from warmfork import ForkExecutor
 from warmfork._future import ForkFuture
 from warmfork._mapping import Feed
-
-
-def until(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_callbacks_that_come_late(monkeypatch):
@@ -59,20 +52,25 @@ def test_the_last_chunk_is_submitted_by_another_thread(monkeypatch):
 class Sized:
     """Known in length, and its iteration fails at the end."""
 
+    def __init__(self):
+        self.failed = threading.Event()
+
     def __len__(self):
         return 50
 
     def __iter__(self):
         yield from range(43)
+        self.failed.set()
         raise LookupError("at item 43")
 
 
 @pytest.mark.parametrize("chunksize", [1, 7, None])
-@pytest.mark.parametrize("source", [Sized, lambda: iter(Sized())], ids=["sized", "lazy"])
-def test_input_that_fails_gives_what_came_before(source, chunksize):
+@pytest.mark.parametrize("kind", [Sized, iter], ids=["sized", "lazy"])
+def test_input_that_fails_gives_what_came_before(kind, chunksize):
+    source = Sized()
     with ForkExecutor(2) as executor:
-        results, got = executor.map(abs, source(), chunksize=chunksize), []
-        time.sleep(0.05)  # the collector submits
+        results, got = executor.map(abs, source if kind is Sized else iter(source), chunksize=chunksize), []
+        assert kind is not Sized or source.failed.wait(60), "the collector goes on with what has a length"
         with pytest.raises(LookupError, match="at item 43"):
             for value in results:
                 got.append(value)

@@ -15,8 +15,7 @@ import threading
 from pathlib import Path
 
 MAGIC, HEADER = 0x4B464D57, struct.Struct("<IHHIHH")
-with open(Path(__file__).parents[2] / "src/wire/wire.h") as file:
-    VERSION = int(re.search(r"#define WF_PROTOCOL (\d+)", file.read())[1])
+VERSION = int(re.search(r"#define WF_PROTOCOL (\d+)", (Path(__file__).parents[2] / "src/wire/wire.h").read_text())[1])
 RUN, WARM, STARTED, UNSUITABLE, EXITED, STATUS, STOP, REPLY, SPAWN, READY = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 RETIRE, ASK, ANSWER, ADOPT = 12, 13, 14, 15
 F_MEMFD, F_WAIT, F_NOTICES = 1, 2, 4

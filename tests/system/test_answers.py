@@ -9,7 +9,7 @@ import procs
 import pytest
 from harness import STANDIN, write
 from peers import message, text
-from test_messages import peer_of_workers, routes  # noqa: F401
+from test_messages import peer_of_workers, vacated  # noqa: F401
 
 pytestmark = [pytest.mark.skipif(STANDIN, reason="needs the real binaries"), pytest.mark.timeout(240)]
 
@@ -65,9 +65,7 @@ ANSWERS = {
 @pytest.mark.parametrize("what", ANSWERS)
 def test_strange_worker(warm, what):
     """Before a worker has said that the program starts, any nonsense leads to python itself, within a bound."""
-    warm.ready()
-    path = routes(warm)[0]
-    assert warm.ctl("stop").status == 0
+    path = vacated(warm)
     with peers.Listener(path, ANSWERS[what]) as listener:
         result = warm.run(["-c", "import sys; print(sys.stdin.read()); sys.exit(6)"], input=b"kept for the program")
         assert (result.out, result.err, result.status) == (b"kept for the program\n", b"", 6)
@@ -89,27 +87,31 @@ def test_strange_daemon(warm, what):
                 assert result.status != 0 and result.err.count(b"\n") == 1, result
 
 
-def serve_started(warm, then):
-    """A fake worker that says `started` with the pidfd of a real process, which then meets its end."""
+def serve_started(command, then=lambda connection, child: None, cookie=lambda child: 1, **how):
+    """A fake worker that says `started` with the pidfd of a real process, which meets its end in its own way; `then` happens
+    before the connection is closed."""
     def serve(connection):
         connection.settimeout(5)
         peers.receive(connection)
-        child = os.posix_spawn("/bin/sh", ["sh", "-c", then], {})
+        child = os.posix_spawn("/bin/sh", ["sh", "-c", command], {}, **how)
         fd = os.pidfd_open(child)
-        peers.send(connection, started(child, int(procs.read(f"/proc/{child}/stat").split()[21])), [fd] * peers.STARTED_FDS)
+        peers.send(connection, started(child, cookie(child)), [fd] * peers.STARTED_FDS)
         os.close(fd)
+        then(connection, child)
         connection.close()
         os.waitpid(child, 0)
     return serve
 
 
+def start_time(pid):
+    return int(procs.read(f"/proc/{pid}/stat").split()[21])
+
+
 @pytest.mark.parametrize("then", ["exec sleep 0.2", "kill -9 $$", "exit 0", "exit 7"])
 def test_started_and_gone(warm, then):
     """After `started`, nothing is run again; and without a word about the end, the answer is never a made-up success."""
-    warm.ready()
-    path = routes(warm)[0]
-    assert warm.ctl("stop").status == 0
-    with peers.Listener(path, serve_started(warm, then)):
+    path = vacated(warm)
+    with peers.Listener(path, serve_started(then, cookie=start_time)):
         result = warm.run(["-c", "print('must not run')"])
     assert result.out == b""
     expected = {"exec sleep 0.2": 0, "kill -9 $$": -9, "exit 0": 0, "exit 7": 7}[then]
@@ -118,47 +120,27 @@ def test_started_and_gone(warm, then):
 
 @pytest.mark.parametrize("ending,status", [((1, 5, 0), 5), ((2, 15, 0), -15), ((2, 11, 1), -11), ((1, 0, 0), 0)])
 def test_exited_is_believed(warm, ending, status):
-    warm.ready()
-    path = routes(warm)[0]
-    assert warm.ctl("stop").status == 0
+    path = vacated(warm)
 
-    def serve(connection):
-        connection.settimeout(5)
-        peers.receive(connection)
-        child = os.posix_spawn("/bin/sleep", ["sleep", "0.3"], {})
-        fd = os.pidfd_open(child)
-        peers.send(connection, started(child), [fd] * peers.STARTED_FDS)
-        os.close(fd)
+    def tell(connection, child):
         peers.notify(connection, peers.NOTICE_EXITED, ending[0] << 8 | ending[1], child)
-        connection.close()
-        os.waitpid(child, 0)
 
-    with peers.Listener(path, serve):
+    with peers.Listener(path, serve_started("exec sleep 0.3", tell)):
         assert warm.run(["-c", "pass"]).status == status
 
 
 @pytest.mark.parametrize("value", [9 << 8 | 5, 2 << 8, 0, 1 << 16, (1 << 32) - 1])
 def test_lying_end(warm, value):
     """An impossible ending: an end all the same, and not success."""
-    warm.ready()
-    path = routes(warm)[0]
-    assert warm.ctl("stop").status == 0
+    path = vacated(warm)
 
-    def serve(connection):
-        connection.settimeout(5)
-        peers.receive(connection)
-        child = os.posix_spawn("/bin/sh", ["sh", "-c", "read x; kill -9 $$"], {}, file_actions=[(os.POSIX_SPAWN_DUP2, read, 0)])
-        fd = os.pidfd_open(child)
-        peers.send(connection, started(child), [fd] * peers.STARTED_FDS)
-        os.close(fd)
+    def lie(connection, child):
         peers.notify(connection, peers.NOTICE_EXITED, value, child)
         os.write(gate, b"\n")
-        connection.close()
-        os.waitpid(child, 0)
 
     read, gate = os.pipe()
     try:
-        with peers.Listener(path, serve):
+        with peers.Listener(path, serve_started("read x; kill -9 $$", lie, file_actions=[(os.POSIX_SPAWN_DUP2, read, 0)])):
             assert warm.run(["-c", "pass"], timeout=30).status != 0
     finally:
         os.close(read)
@@ -177,9 +159,7 @@ def test_notice_of_somebody_else(warm):
 
 def test_no_byte_is_lost_on_the_way_to_cold(warm):
     """Whatever has been tried before, the program finds its stdin, its descriptors and its signals untouched."""
-    warm.ready()
-    path = routes(warm)[0]
-    assert warm.ctl("stop").status == 0
+    path = vacated(warm)
     lines = write(f"{warm.work}/lines", "first\nsecond\n")
     program = "import os, sys, signal; print(input(), os.lseek(0, 0, 1) >= 0, sorted(int(f) for f in os.listdir('/proc/self/fd'))); " \
               "print(signal.pthread_sigmask(signal.SIG_BLOCK, []), signal.getsignal(13), signal.getsignal(15))"
@@ -192,9 +172,7 @@ def test_no_byte_is_lost_on_the_way_to_cold(warm):
 
 def test_wait_is_bounded(warm):
     """A worker that accepts and says nothing costs some seconds, not for ever."""
-    warm.ready()
-    path = routes(warm)[0]
-    assert warm.ctl("stop").status == 0
+    path = vacated(warm)
     with peers.Listener(path, answer(close=False)):
         begin = time.monotonic()
         assert warm.run(["-c", "print(1)"], timeout=50).out == b"1\n"

@@ -135,7 +135,7 @@ def test_environment_that_the_preload_changes(warm):
     warm.environment.update(PYTHONPATH=f"{warm.work}/lib", GONE_BY_IMPORT="x", CHANGED_BY_IMPORT="1", WARMFORK_PRELOAD="sets",
                             LAST="z")
     is_preloaded(warm, "sets")
-    for name, change in CHANGES.items():
+    for change in CHANGES.values():
         for _ in range(2):
             warm.same(["-c", "import sets\n" + ENVIRON, "child"], exact_env=change(exact(warm)), warm=None)
 

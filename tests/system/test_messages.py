@@ -25,12 +25,18 @@ def routes(warm, suffix=".0"):
     return [f"{warm.rundir}/{name}" for name in sorted(os.listdir(warm.rundir)) if name.endswith(suffix)]
 
 
-def capture(warm, kind):
-    """The bytes of a real WF_RUN ("run"), the WF_BOUNDS after it ("bounds") or WF_WARM ("warm"), and the number of its
-    descriptors."""
+def vacated(warm):
+    """The path of a route that worked, and where nobody listens any more."""
     warm.ready()
     path = routes(warm)[0]
     assert warm.ctl("stop").status == 0
+    return path
+
+
+def capture(warm, kind):
+    """The bytes of a real WF_RUN ("run"), the WF_BOUNDS after it ("bounds") or WF_WARM ("warm"), and the number of its
+    descriptors."""
+    path = vacated(warm)
     got = []
 
     def take(connection):

@@ -158,9 +158,6 @@ def test_children_of_the_shell(shared):
     assert done.stdout == result.out and b"warm: " in done.stderr, done
 
 
-OOM = "import os; print(open('/proc/self/oom_score_adj').read(), os.system('cat /proc/self/oom_score_adj'))"
-
-
 def test_login(shared):
     """os.getlogin() says who has logged in: root may be one or the other."""
     if not os.access("/proc/self/loginuid", os.W_OK) or os.getuid() != 0:
@@ -172,6 +169,9 @@ def test_login(shared):
     ask = ["-c", "import os\ntry: print(os.getlogin())\nexcept OSError as e: print(e)\nprint(open('/proc/self/loginuid').read())"]
     shared.same(ask)
     shared.same(ask, before=place, warm=None)
+
+
+OOM = "import os; print(open('/proc/self/oom_score_adj').read(), os.system('cat /proc/self/oom_score_adj'))"
 
 
 @pytest.mark.parametrize("value", [1, 300, 1000])
@@ -204,7 +204,6 @@ def test_scheduling_class(shared):
 
 SIGNALS = """
 import signal
-import subprocess
 numbers = [n for n in range(1, 65) if n not in (32, 33)]
 print([(n, str(signal.getsignal(n))) for n in numbers if signal.getsignal(n) is not signal.SIG_DFL])
 print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), sorted(signal.sigpending()))
