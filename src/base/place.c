@@ -184,6 +184,13 @@ int wf_marks_get(struct wf_marks *ret, struct wf_err *err) {
     return 0;
 }
 
+int wf_oom_score_adj_set(int32_t value) {
+    char text[16];
+    size_t size = wf_fmt(text, sizeof text, "%d", (int)value);
+    WF_AUTO_FD fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    return fd < 0 ? -1 : wf_write_full(fd, text, size);
+}
+
 int wf_place_get_quick(struct wf_place *ret, struct wf_err *err) {
     struct wf_place p = { 0 };
     if (get_ids(&p, err) < 0 || get_groups(&p, err) < 0 || get_root(&p, err) < 0 ||

@@ -57,6 +57,7 @@ struct wf_marks {
     uint32_t loginuid;     /* who has logged in (audit; os.getlogin() asks for it); ~0: nobody */
 };
 int wf_marks_get(struct wf_marks *ret, struct wf_err *err);
+int wf_oom_score_adj_set(int32_t value); /* lowering it takes privileges */
 
 /* Whether two processes can run at once on the processors of this mask (sched_getaffinity). */
 bool wf_many_cpus(const void *mask, size_t size);

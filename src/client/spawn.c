@@ -103,9 +103,7 @@ static void reset_scheduling(void) {
     syscall(SYS_sched_setscheduler, 0, 0, &normal);
     syscall(SYS_setpriority, PRIO_PROCESS, 0, 0);
     syscall(SYS_ioprio_set, 1, 0, 0);
-    WF_AUTO_FD oom = openat(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    if (oom >= 0)
-        wf_write_full(oom, "0", 1); /* as near as we may: lowering it takes privileges */
+    wf_oom_score_adj_set(0); /* as near as we may */
 }
 
 static void reset_signals(void) {

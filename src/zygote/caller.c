@@ -77,8 +77,9 @@ static void device_name(unsigned major, unsigned minor, char *ret, size_t size) 
 }
 
 /* The name that follows from the device number: /dev/pts/N where that is pseudo-terminals. */
-static void derive_name(struct zy_caller *c, unsigned device) {
-    unsigned major = device >> 8 & 0xfff, minor = (device & 0xff) | (device >> 12 & 0xfff00);
+static void derive_name(struct zy_caller *c) {
+    unsigned major = c->device >> 8 & 0xfff;
+    unsigned minor = (c->device & 0xff) | (c->device >> 12 & 0xfff00);
     if (major >= PTS_MAJOR && major < PTS_MAJOR + 8)
         wf_fmt(c->name, sizeof c->name, "/dev/pts/%u", (major - PTS_MAJOR) * 256 + minor);
     else if (major == CONSOLE_MAJOR && minor < 64)
@@ -93,9 +94,10 @@ static void seek(struct zy_caller *c, uint32_t client) {
     c->sought = true;
     if (!read_stat(client, stat) || stat[TERMINAL] == 0)
         return;
-    derive_name(c, (unsigned)stat[TERMINAL]);
-    if (c->name[0] != '\0')
-        c->device = (unsigned)stat[TERMINAL];
+    c->device = (unsigned)stat[TERMINAL];
+    derive_name(c);
+    if (c->name[0] == '\0')
+        c->device = 0;
 }
 
 int zy_caller_open(struct zy_caller *c, uint32_t client) {
@@ -108,7 +110,7 @@ int zy_caller_open(struct zy_caller *c, uint32_t client) {
             return fd;
     /* The program has closed or moved them: opened anew, by name. */
     if (c->name[0] == '\0')
-        derive_name(c, c->device);
+        derive_name(c);
     int fd = c->name[0] == '\0' ? -1 : zy_tty_open(c->name, O_RDWR);
     if (fd >= 0 && zy_tty_device(fd) != c->device)
         wf_close(&fd);

@@ -161,14 +161,6 @@ static int make_keys(void) {
     return import_key != NULL ? 0 : -1;
 }
 
-/* Borrowed; NULL: not there. */
-static PyObject *look_up(PyObject *dict, PyObject *key) {
-    PyObject *value = PyDict_GetItemWithError(dict, key);
-    if (value == NULL)
-        PyErr_Clear();
-    return value;
-}
-
 /* sys.modules is emptied there, which makes the import of anything fail like this. Emptying ours
  * would touch every module; imports are refused at their door instead. */
 static PyObject *refuse_import(PyObject *self, PyObject *args) {
@@ -189,10 +181,10 @@ static void close_imports(void) {
     }
     Py_XDECREF(refuse);
     for (size_t i = 0; i < DELETED; i++)
-        if (look_up(zp.sys_dict, deleted_key[i]) != NULL)
+        if (zp_find(zp.sys_dict, deleted_key[i]) != NULL)
             PyDict_SetItem(zp.sys_dict, deleted_key[i], Py_None);
     for (size_t i = 0; i < 3; i++) {
-        PyObject *first = look_up(zp.sys_dict, stream_key[i][1]);
+        PyObject *first = zp_find(zp.sys_dict, stream_key[i][1]);
         PyDict_SetItem(zp.sys_dict, stream_key[i][0], first ? first : Py_None);
     }
     PyErr_Clear();
@@ -317,7 +309,7 @@ static void send_status(struct zy_job *job) {
 void zy_finish_look(void) {
     PyObject *own = own_modules();
     for (size_t i = 0; i < DELETED; i++)
-        look_up(zp.sys_dict, deleted_key[i]);
+        zp_find(zp.sys_dict, deleted_key[i]);
     Py_XDECREF(own);
     PyErr_Clear();
 }
@@ -332,7 +324,7 @@ void zy_finish_rehearse(struct zy_job *job) {
     if (import_key == NULL && make_keys() < 0)
         _exit(3);
     for (size_t i = 0; i < DELETED; i++) {
-        kept[i] = look_up(zp.sys_dict, deleted_key[i]);
+        kept[i] = zp_find(zp.sys_dict, deleted_key[i]);
         Py_XINCREF(kept[i]);
     }
     step_streams();

@@ -138,25 +138,9 @@ static int asks(int fd, unsigned long request, void *ret) {
     return 0;
 }
 
-EXPORT pid_t tcgetpgrp(int fd) {
-    static __typeof__(&tcgetpgrp) original;
-    int group;
-    if (asks(fd, TIOCGPGRP, &group))
-        return group;
-    if (original == NULL)
-        original = next("tcgetpgrp");
-    return original(fd);
-}
-
-EXPORT pid_t tcgetsid(int fd) {
-    static __typeof__(&tcgetsid) original;
-    int session;
-    if (asks(fd, TIOCGSID, &session))
-        return session;
-    if (original == NULL)
-        original = next("tcgetsid");
-    return original(fd);
-}
+WRAP(pid_t, tcgetpgrp, (int fd), (fd), pid_t group; if (asks(fd, TIOCGPGRP, &group)) return group)
+WRAP(pid_t, tcgetsid, (int fd), (fd), pid_t session;
+     if (asks(fd, TIOCGSID, &session)) return session)
 
 EXPORT int ioctl(int fd, unsigned long request, ...) {
     static __typeof__(&ioctl) original;

@@ -8,16 +8,21 @@
 
 struct zy_python zp;
 
+PyObject *zp_find(PyObject *dict, PyObject *key) {
+    PyObject *value = PyDict_GetItemWithError(dict, key);
+    if (value == NULL)
+        PyErr_Clear();
+    return value;
+}
+
 PyObject *zp_get(PyObject *dict, const char *name) {
     PyObject *key = PyUnicode_FromString(name);
     if (key == NULL) {
         PyErr_Clear();
         return NULL;
     }
-    PyObject *value = PyDict_GetItemWithError(dict, key);
+    PyObject *value = zp_find(dict, key);
     Py_DECREF(key);
-    if (value == NULL)
-        PyErr_Clear();
     return value;
 }
 

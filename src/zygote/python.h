@@ -90,6 +90,7 @@ int zp_note_inherited(void);
 void zp_error_text(char *out, size_t size);
 /* Borrowed item of a dict by C string; NULL without exception when missing. */
 PyObject *zp_get(PyObject *dict, const char *name);
+PyObject *zp_find(PyObject *dict, PyObject *key); /* the same by a key that is there already */
 /* Fills `err` with "what: Type: text" from the current exception, clears it, and returns -1. */
 struct wf_err;
 int zp_failed(struct wf_err *err, const char *what);

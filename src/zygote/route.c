@@ -11,6 +11,18 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+/* Looks at one of the two. False: it is not there (errno). */
+static bool look_at(bool control, char path[160], uint64_t *ret) {
+    struct stat st;
+    char name[48];
+    wf_route_name(zy.key, zy.variant, control, name);
+    wf_fmt(path, 160, "%s/%s", zy.rundir, name);
+    if (stat(path, &st) < 0)
+        return false;
+    *ret = st.st_ino;
+    return true;
+}
+
 int zy_open(struct wf_err *err) {
     char name[48];
     int *const fds[] = { &zy.listen, &zy.ctl_listen, &zy.wake, &zy.refill };
@@ -21,13 +33,9 @@ int zy_open(struct wf_err *err) {
     if (wf_channel_listen(zy.rundir, name, 256, &zy.listen, err) < 0)
         return -1;
     for (int control = 0; control < 2; control++) {
-        struct stat st;
         char path[160];
-        wf_route_name(zy.key, zy.variant, control, name);
-        wf_fmt(path, sizeof path, "%s/%s", zy.rundir, name);
-        if (stat(path, &st) < 0)
+        if (!look_at(control, path, &zy.route_ino[control]))
             return wf_err_sys(err, "stat", path);
-        zy.route_ino[control] = st.st_ino;
     }
     zy.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     zy.refill = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -43,11 +51,9 @@ int zy_open(struct wf_err *err) {
 
 /* Only what is ours: a newer zygote may have taken the route. */
 void zy_route_unlink(bool control) {
-    char path[160], name[48];
-    struct stat st;
-    wf_route_name(zy.key, zy.variant, control, name);
-    wf_fmt(path, sizeof path, "%s/%s", zy.rundir, name);
-    if (stat(path, &st) == 0 && st.st_ino == zy.route_ino[control])
+    char path[160];
+    uint64_t found;
+    if (look_at(control, path, &found) && found == zy.route_ino[control])
         unlink(path);
 }
 
@@ -64,11 +70,9 @@ void zy_stop_serving(const char *reason) {
 /* The socket is gone or replaced: nobody can reach us any more (the runtime directory was removed,
  * or a newer zygote took the route). */
 bool zy_route_lost(void) {
-    struct stat st;
-    char name[48], path[160];
-    wf_route_name(zy.key, zy.variant, false, name);
-    wf_fmt(path, sizeof path, "%s/%s", zy.rundir, name);
+    char path[160];
+    uint64_t found;
     if (!zy.serving)
         return false;
-    return stat(path, &st) < 0 ? errno == ENOENT : st.st_ino != zy.route_ino[0];
+    return look_at(false, path, &found) ? found != zy.route_ino[0] : errno == ENOENT;
 }

@@ -88,15 +88,6 @@ static int step_descriptors(struct zy_job *job, struct wf_err *err) {
     return 0;
 }
 
-static int set_oom_score_adj(int32_t value) {
-    char text[16];
-    size_t size = wf_fmt(text, sizeof text, "%d", (int)value);
-    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    int result = fd < 0 || write(fd, text, size) < 0 ? -1 : 0;
-    wf_close(&fd);
-    return result;
-}
-
 static int step_identity(const struct zy_job *job, struct wf_err *err) {
     const struct wf_request *r = &job->request;
     umask(r->umask);
@@ -115,7 +106,7 @@ static int step_identity(const struct zy_job *job, struct wf_err *err) {
             return wf_err_sys(err, "sched_setscheduler", "the caller's class");
     }
     if (r->marks.oom_score_adj != zy.marks.oom_score_adj &&
-        set_oom_score_adj(r->marks.oom_score_adj) < 0)
+        wf_oom_score_adj_set(r->marks.oom_score_adj) < 0)
         return wf_err_sys(err, "write", "/proc/self/oom_score_adj");
     if (r->ioprio != 0 && syscall(SYS_ioprio_set, 1, 0, r->ioprio) < 0)
         return wf_err_sys(err, "ioprio_set", "the caller's priority");

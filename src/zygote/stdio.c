@@ -90,19 +90,21 @@ static int set_text(PyObject *obj, const char *attr, const char *format, const c
     return failed ? -1 : 0;
 }
 
-/* A raw file notes the block size of what it is opened on: a dummy's may be another. */
-static int match_block_size(int i) {
+/* A raw file notes the block size of what it is opened on: a dummy's may be another. New reference.
+ */
+static PyObject *block_size(int i) {
     PyObject *noted = PyObject_GetAttrString(stdio.raw[i], "_blksize");
     long size = noted ? PyLong_AsLong(noted) : -1;
-    Py_XDECREF(noted);
     if (PyErr_Occurred())
-        return -1;
-    if (size == (long)stdio.kinds[i].blksize || stdio.kinds[i].blksize <= 1) /* python's default */
-        return 0;
+        Py_CLEAR(noted);
+    if (noted == NULL || size == (long)stdio.kinds[i].blksize ||
+        stdio.kinds[i].blksize <= 1) /* python's default */
+        return noted;
+    Py_DECREF(noted);
     PyObject *wanted = PyLong_FromUnsignedLong(stdio.kinds[i].blksize);
-    int failed = wanted == NULL || PyObject_SetAttrString(stdio.raw[i], "_blksize", wanted) < 0;
-    Py_XDECREF(wanted);
-    return failed ? -1 : 0;
+    if (wanted != NULL && PyObject_SetAttrString(stdio.raw[i], "_blksize", wanted) < 0)
+        Py_CLEAR(wanted);
+    return wanted;
 }
 
 /* What create_stdio() in CPython's pylifecycle.c does, on the objects that exist; but for the raw
@@ -123,15 +125,13 @@ static int build(int i) {
     }
     if (set_text(stdio.raw[i], "name", "<%s>", names[i]) < 0)
         return -1;
-    if (match_block_size(i) < 0)
+    PyObject *size = block_size(i);
+    int failed = size == NULL;
+    if (!failed && !stdio.unbuffered[i])
+        failed = init_again(stdio.buffer[i], PyTuple_Pack(2, stdio.raw[i], size)) < 0;
+    Py_XDECREF(size);
+    if (failed)
         return -1;
-    if (!stdio.unbuffered[i]) {
-        PyObject *size = PyObject_GetAttrString(stdio.raw[i], "_blksize");
-        args = size ? PyTuple_Pack(2, stdio.raw[i], size) : NULL;
-        Py_XDECREF(size);
-        if (init_again(stdio.buffer[i], args) < 0)
-            return -1;
-    }
     int through =
         stdio.unbuffered[1]; /* -u; it leaves stdin's buffer alone, so that does not tell */
     int line = !through && (stdio.kinds[i].tty || i == 2);
@@ -164,14 +164,16 @@ int zy_stdio_prepare(const struct zy_stdkind kinds[3]) {
     for (int i = 0; i < 3; i++) {
         dummy(i, &kinds[i]);
         zy_stdio_measure(i, &stdio.kinds[i]);
-        if (kinds[i].tty)
+        struct zy_stdkind made = stdio.kinds[i];
+        if (kinds[i].tty) {
             stdio.kinds[i] = kinds[i];
-        if (build(i) == 0)
-            continue;
-        /* An interpreter that does not let us set what a terminal would have: built when it comes.
-         */
-        PyErr_Clear();
-        zy_stdio_measure(i, &stdio.kinds[i]);
+            if (build(i) == 0)
+                continue;
+            /* An interpreter that does not let us set what a terminal would have: built when it
+             * comes. */
+            PyErr_Clear();
+            stdio.kinds[i] = made;
+        }
         if (build(i) < 0)
             return -1;
     }
