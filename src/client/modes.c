@@ -59,6 +59,14 @@ void wf_modes_leave_raw(struct wf_terminal *t) {
     t->raw = false;
 }
 
+/* The worker sends one before its program can change modes. It has to know of a raw terminal before
+ * that is one: at no moment may there be nobody who would restore it. */
+static void take_keeper(struct wf_terminal *t) {
+    if (t->keeper < 0)
+        wf_run_check(t->run, false);
+    wf_keeper_take(t);
+}
+
 /* Modes that the program sets are set for the caller's terminal too, in the foreground; but what
  * works on single keys is done by the program's terminal alone. Those that it finds and leaves
  * alone may have been set by others, such as a pager that shows its output. */
@@ -68,6 +76,8 @@ void wf_modes_follow(struct wf_terminal *t) {
         return;
     t->modes = now;
     t->keys = !(now.local & WF_LOCAL_CANONICAL);
+    if (t->keys)
+        take_keeper(t);
     if (!t->foreground)
         return;
     if (t->keys)
