@@ -232,11 +232,11 @@ CASES = [
     *(Case(f"syntax-{name}-c", SYNTAX[name], way="-c") for name in ("paren", "indent", "escape-warning", "deep-parens", "unicode")),
     *(Case(f"hook-{name}", code) for name, code in HOOKS.items()),
     *(Case(f"interrupt-{name}", code) for name, code in INTERRUPTS.items()),
-    Case("interrupt-from-outside", "import time, sys\nsys.tracebacklimit = 0\nprint('ready', flush=True)\ntime.sleep(30)",
-         send=signal.SIGINT),
+    Case("interrupt-from-outside", "import time, sys\nsys.tracebacklimit = 0\nprint('ready', flush=True)\n"
+         "while True: time.sleep(.01)", send=signal.SIGINT),
     Case("terminated-from-outside", "import time\nprint('ready', flush=True)\ntime.sleep(30)", send=signal.SIGTERM),
-    Case("handled-from-outside", "import signal, sys\nsignal.signal(15, lambda *a: sys.exit('told to end'))\n"
-         "print('ready', flush=True)\nsignal.pause()", send=signal.SIGTERM),
+    Case("handled-from-outside", "import signal, sys, time\nsignal.signal(15, lambda *a: sys.exit('told to end'))\n"
+         "print('ready', flush=True)\nwhile True: time.sleep(.01)", send=signal.SIGTERM),
     Case("hung-up-from-outside", "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [1])\n"
          "print('ready', flush=True)\nprint(signal.sigwait([1]))", send=signal.SIGHUP),
     *(Case(f"stream-{name}", code, stdout=out, stderr=err) for name, (code, out, err) in STREAMS.items()),

@@ -93,7 +93,7 @@ LOOP = {
 }
 SIGNALS = {
     "handler": "signal.signal(10, lambda n, f: print('got', n, f.f_code.co_name))\nos.kill(os.getpid(), 10)",
-    "alarm": "signal.signal(14, lambda n, f: print('alarm'))\nsignal.setitimer(0, .05)\nsignal.pause()",
+    "alarm": "rang = []\nsignal.signal(14, lambda n, f: rang.append('alarm'))\nsignal.setitimer(0, .05)\nwhile not rang: signal.sigtimedwait([], .01)\nprint(rang)",
     "wakeup": "r, w = os.pipe()\nos.set_blocking(w, False)\nsignal.set_wakeup_fd(w)\nsignal.signal(10, lambda *a: None)\nos.kill(os.getpid(), 10)\nprint(os.read(r, 1))",
     "sigwait": "signal.pthread_sigmask(0, [10])\nos.kill(os.getpid(), 10)\nprint(signal.sigwait([10]))",
     "siginterrupt": "signal.signal(10, lambda *a: print('handled'))\nr, w = os.pipe()\npid = os.getpid()\nif not os.fork():\n    import time; time.sleep(.1); os.kill(pid, 10); time.sleep(.1); os.write(w, b'x'); os._exit(0)\nprint(os.read(r, 1)); os.wait()",

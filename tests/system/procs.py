@@ -75,6 +75,12 @@ def belonging_to(directory):
     return [pid for pid in pids if pid != me and alive(pid) and mentions(pid, needle)]
 
 
+def sleeps(directory, name):
+    """Whether a process of `directory` with `name` (bytes) in its command line is asleep. What python is told by a
+    signal before that, between its last look at its signals and the call that waits, it acts on only after the wait."""
+    return any(name in read(f"/proc/{pid}/cmdline") and (stat(pid) or "??")[1] == "S" for pid in belonging_to(directory))
+
+
 def describe(pid):
     line = read(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode("utf-8", "replace")
     return f"{pid} (parent {ppid(pid)}) {line[:200]}"

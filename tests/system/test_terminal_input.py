@@ -200,7 +200,7 @@ child = subprocess.run([os.environ["O"], "ask.py"], stdin=subprocess.DEVNULL, st
 print("child", child.returncode, child.stdout, flush=True)
 ''', line)
     session.t.expect("Password: ")
-    session.t.until(lambda: not session.t.is_cooked())
+    session.t.until(lambda: not session.t.is_cooked() and procs.sleeps(session.warm.dir, b"ask.py"))
 
 
 def test_password_prompt_of_a_child(start):

@@ -142,13 +142,13 @@ def test_the_rest_of_a_pipeline_is_interrupted(start, cbreak):
     s = start()
     write(os.path.join(s.warm.work, "other.py"),
           "import os, signal, time\nsignal.signal(2, lambda *a: (os.write(2, b'other\\n'), os._exit(0)))\n"
-          "open('there', 'w')\ntime.sleep(60)")
+          "open('there', 'w')\nwhile True: time.sleep(0.01)")
     s.start(f"""
         import os, time
         os.system("{'stty cbreak' if cbreak else ':'} </dev/tty")
         while not os.path.exists("there"): time.sleep(0.01)
         print("up", flush=True)
-        time.sleep(60)
+        while True: time.sleep(0.01)
     """, "$O other.py | $P p.py; stty sane")
     s.t.expect("up\r\n")
     if cbreak:

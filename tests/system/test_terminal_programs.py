@@ -152,13 +152,9 @@ for name in "first", "second":
     print(name, child.returncode, child.stdout[:11], flush=True)
 ''')
 
-    def waits():
-        """A signal between its prompt and its read() would be noted, and the read wait on."""
-        return any(procs.comm(pid) == "ssh-keygen" and procs.stat(pid)[1] == "S" for pid in procs.belonging_to(s.warm.dir))
-
     def asked():
         s.t.expect("passphrase.*: ")
-        s.t.until(lambda: not s.t.is_cooked() and waits())
+        s.t.until(lambda: not s.t.is_cooked() and procs.sleeps(s.warm.dir, b"ssh-keygen"))
 
     asked()
     s.t.type("sec\x03")

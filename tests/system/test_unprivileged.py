@@ -36,7 +36,8 @@ def test_killed_client_takes_its_program_along(user):
 
 def test_signals(user):
     user.ready()
-    process = user.start(["-c", "import signal, sys\nsignal.signal(15, lambda *a: sys.exit(9))\nprint('up', flush=True)\nsignal.pause()"])
+    process = user.start(["-c", "import signal, sys, time\nsignal.signal(15, lambda *a: sys.exit(9))\nprint('up', flush=True)\n"
+                               "while True: time.sleep(0.01)"])
     assert process.line() == b"up\n"
     process.send(15)
     assert process.finish().status == 9
