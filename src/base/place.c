@@ -180,8 +180,53 @@ int wf_marks_get(struct wf_marks *ret, struct wf_err *err) {
     if (read_number("/proc/self/oom_score_adj", &adj, err) < 0)
         return -1;
     read_number("/proc/self/loginuid", &login, NULL);
-    *ret = (struct wf_marks){ (int32_t)adj, (uint32_t)login };
+    ret->oom_score_adj = (int32_t)adj;
+    ret->loginuid = (uint32_t)login;
     return 0;
+}
+
+/* -1: cannot be seen, or the kernel does not count them (before 5.9). */
+static int64_t count_filters(const char *path) {
+    static const char label[] = "\nSeccomp_filters:\t";
+    char text[8192];
+    WF_AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : wf_read_full(fd, text, sizeof text - 1);
+    text[size < 0 ? 0 : size] = '\0';
+    const char *at = strstr(text, label);
+    int64_t count = at == NULL ? -1 : 0;
+    for (at = at == NULL ? "" : at + strlen(label); *at >= '0' && *at <= '9'; at++)
+        count = count * 10 + (*at - '0');
+    return count;
+}
+
+int wf_filters_get(uint32_t *ret, struct wf_err *err) {
+    *ret = 0;
+    if (prctl(PR_GET_SECCOMP, 0L, 0L, 0L, 0L) == 0) /* to ask may be forbidden: by a filter */
+        return 0;
+    int64_t own = count_filters("/proc/self/status");
+    if (own < 0 || own != count_filters("/proc/1/status"))
+        return wf_err_msg(err, "a seccomp filter of its own");
+    *ret = (uint32_t)own;
+    return 0;
+}
+
+#ifndef PR_SCHED_CORE
+#define PR_SCHED_CORE 62 /* Linux 5.14 */
+#endif
+#ifndef PR_GET_MDWE
+#define PR_GET_MDWE 66 /* Linux 6.3 */
+#endif
+#define USUAL_TIMER_SLACK 50000 /* ns */
+
+int wf_rules_check(struct wf_err *err) {
+    uint64_t cookie = 0;
+    int slack = prctl(PR_GET_TIMERSLACK, 0L, 0L, 0L, 0L);
+    const char *why = slack >= 0 && slack != USUAL_TIMER_SLACK ? "another timer slack" : NULL;
+    if (prctl(PR_GET_MDWE, 0L, 0L, 0L, 0L) > 0)
+        why = "memory may not be made executable (PR_SET_MDWE)";
+    if (prctl(PR_SCHED_CORE, 0L, 0L, 0L, (long)(uintptr_t)&cookie) == 0 && cookie != 0)
+        why = "core scheduling";
+    return why == NULL ? 0 : wf_err_msg(err, "%s", why);
 }
 
 int wf_oom_score_adj_set(int32_t value) {

@@ -55,8 +55,19 @@ int wf_place_add_namespaces(struct wf_place *p, int fd, struct wf_err *err);
 struct wf_marks {
     int32_t oom_score_adj; /* how readily it is killed when memory runs out: -1000 to 1000 */
     uint32_t loginuid;     /* who has logged in (audit; os.getlogin() asks for it); ~0: nobody */
+    uint32_t filters;      /* seccomp filters, see wf_filters_get */
 };
-int wf_marks_get(struct wf_marks *ret, struct wf_err *err);
+int wf_marks_get(struct wf_marks *ret, struct wf_err *err); /* all but the filters */
+
+/* How many seccomp filters this process runs under. What they do the kernel tells nobody; but those
+ * of the first process in the pid namespace were given to all that came after it, as in a container
+ * of Docker's. A process with filters of its own, or where that cannot be seen: -1. */
+int wf_filters_get(uint32_t *ret, struct wf_err *err);
+
+/* -1: this process has been given something by prctl() that its children and what it executes keep,
+ * and that can neither be had from another process nor handed to one. */
+int wf_rules_check(struct wf_err *err);
+
 int wf_oom_score_adj_set(int32_t value); /* lowering it takes privileges */
 
 /* Whether two processes can run at once on the processors of this mask (sched_getaffinity). */

@@ -32,7 +32,7 @@ static int get_limit(int which, struct wf_limit *ret, struct wf_err *err) {
     return 0;
 }
 
-int wf_bounds_check(struct wf_err *err) {
+int wf_bounds_check(uint32_t *ret_filters, struct wf_err *err) {
     struct wf_limit space, data;
     int policy = 0;
     long sched = syscall(SYS_sched_getscheduler, 0);
@@ -47,8 +47,8 @@ int wf_bounds_check(struct wf_err *err) {
         why = "the address space is limited"; /* and what is preloaded takes room of it */
     else if (syscall(SYS_get_mempolicy, &policy, NULL, 0, NULL, 0) == 0 && policy != 0)
         why = "a memory policy";
-    else if (prctl(PR_GET_SECCOMP, 0L, 0L, 0L, 0L) > 0)
-        why = "a seccomp filter";
+    else if (wf_filters_get(ret_filters, err) < 0)
+        return 1;
     if (why != NULL)
         wf_err_msg(err, "%s", why);
     return why != NULL;
@@ -143,8 +143,8 @@ int wf_bounds_collect(struct wf_request *ret, int fd, uint8_t cpus[WF_MAX_CPUS_B
     for (int i = 0; i < WF_LIMITS; i++)
         if (get_limit(i, &ret->limit[i], err) < 0)
             return -1;
-    if (collect_scheduling(ret, cpus, err) < 0 || collect_ignored(ret, err) < 0 ||
-        wf_place_add_namespaces(&ret->place, fd, err) < 0)
+    if (wf_rules_check(err) < 0 || collect_scheduling(ret, cpus, err) < 0 ||
+        collect_ignored(ret, err) < 0 || wf_place_add_namespaces(&ret->place, fd, err) < 0)
         return -1;
     ret->bounded = true;
     return 0;

@@ -6,9 +6,10 @@
 #include "wire/wire.h"
 
 /* 1: held to something that no worker can be held to, or that what is preloaded would count against
- * (`err` says what): it can only run cold. 0: not. -1: could not be measured. Cheap (3 us): to be
- * asked before a worker is disturbed. */
-int wf_bounds_check(struct wf_err *err);
+ * (`err` says what): it can only run cold. 0: not; its seccomp filters are counted, which in a
+ * container takes 40 us. -1: could not be measured. Else cheap (3 us): to be asked before a worker
+ * is disturbed. */
+int wf_bounds_check(uint32_t *ret_filters, struct wf_err *err);
 
 /* The same of what this process has from before its last exec and a worker cannot have: children,
  * alarms, the place of a service. Another 1 us; only for a process that the program would have

@@ -2,6 +2,7 @@
 
 #include "base/dirent.h"
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "base/terminal.h"
 #include "channel/channel.h"
 #include "client/bounds.h"
@@ -244,7 +245,8 @@ static int collect(const struct wf_context *ctx, const struct wf_overrides *over
     int result;
     if ((result = over->fds != NULL ? collect_given_fds(c, over, err)
                                     : collect_own_fds(c, connection, over->notices, err)) != 0 ||
-        (result = check_stdin(c, err)) != 0 || (result = wf_bounds_check(err)) != 0 ||
+        (result = check_stdin(c, err)) != 0 ||
+        (result = wf_bounds_check(&c->request.marks.filters, err)) != 0 ||
         (over->notices && (result = wf_bounds_check_past(ctx->envp, err)) != 0) ||
         (result = collect_strings(ctx, c, err)) != 0)
         return result;
@@ -330,9 +332,29 @@ static bool has_unseen(const struct wf_collected *c) {
     return count != c->open;
 }
 
+/* Record locks (fcntl) are a process's, and an exec keeps them; those of lockf() as well. */
+static bool holds_record_lock(const struct wf_collected *c) {
+    char path[40], text[4096];
+    struct stat st;
+    for (unsigned i = 0; i < c->nfds; i++) {
+        if (c->fds[i] < 0 || c->fds[i] == c->cwd || fstat(c->fds[i], &st) < 0 ||
+            !S_ISREG(st.st_mode))
+            continue;
+        wf_fmt(path, sizeof path, "/proc/self/fdinfo/%d", c->fds[i]);
+        WF_AUTO_FD fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+        ssize_t size = fd < 0 ? 0 : wf_read_full(fd, text, sizeof text - 1);
+        text[size < 0 ? 0 : size] = '\0';
+        if (strstr(text, ": POSIX ") != NULL)
+            return true;
+    }
+    return false;
+}
+
 /* In /proc the first look by a new process takes 13 us, so this comes where the worker has its
  * hands full already. */
 int wf_request_bound(struct wf_collected *c, int connection, struct wf_err *err) {
+    if (!c->request.bounded && (c->flags & WF_F_NOTICES) && holds_record_lock(c))
+        return wf_err_msg(err, "a record lock is held (fcntl)");
     if (!c->request.bounded && c->open > 0 && connection >= 0 && has_unseen(c))
         return wf_err_msg(err, "a descriptor is inherited that cannot be read or written (O_PATH)");
     return c->request.bounded ? 0 : wf_bounds_collect(&c->request, connection, c->cpus, err);

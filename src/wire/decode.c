@@ -143,6 +143,7 @@ static void take_bounds(struct in *in, struct wf_request *r) {
     r->ioprio = (int32_t)take_u32(in);
     r->marks.oom_score_adj = (int32_t)take_u32(in);
     r->marks.loginuid = take_u32(in);
+    r->marks.filters = take_u32(in);
     r->cpus = take_span(in, WF_MAX_CPUS_BYTES, "cpus is too long");
     r->bounded = true;
 }

@@ -47,6 +47,7 @@ bool wf_encode_bounds(struct wf_buf *out, const struct wf_request *r) {
     wf_buf_add_u32(out, (uint32_t)r->ioprio);
     wf_buf_add_u32(out, (uint32_t)r->marks.oom_score_adj);
     wf_buf_add_u32(out, r->marks.loginuid);
+    wf_buf_add_u32(out, r->marks.filters);
     add_span(out, r->cpus);
     return !out->failed;
 }

@@ -18,7 +18,7 @@
 #include <sys/uio.h>
 
 #define WF_MAGIC 0x4b464d57u /* "WMFK" */
-#define WF_PROTOCOL 4
+#define WF_PROTOCOL 5
 #define WF_HEADER_SIZE 16
 #define WF_KEY_SIZE 16
 #define WF_MAX_FDS 250             /* kernel: SCM_MAX_FD is 253 */

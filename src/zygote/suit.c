@@ -110,6 +110,8 @@ unsigned zy_suits_bounds(const struct wf_request *r, struct wf_err *err) {
         return wf_err_msg(err, "other ids, namespaces, root or capabilities"), WF_WHY_PLACE;
     if (r->marks.loginuid != zy.marks.loginuid)
         return wf_err_msg(err, "another loginuid"), WF_WHY_PLACE;
+    if (r->marks.filters != zy.marks.filters)
+        return wf_err_msg(err, "other seccomp filters"), WF_WHY_PLACE;
     return suits_limits(r, err);
 }
 

@@ -61,7 +61,8 @@ static bool idle_reversible(void) {
 }
 
 static int measure_self(struct wf_err *err) {
-    if (wf_place_get(&zy.place, err) < 0)
+    if (wf_place_get(&zy.place, err) < 0 || wf_filters_get(&zy.marks.filters, err) < 0 ||
+        wf_rules_check(err) < 0)
         return -1;
     for (int i = 0; i < WF_LIMITS; i++) {
         struct rlimit limit;

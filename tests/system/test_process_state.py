@@ -1,5 +1,7 @@
 """What a process inherits besides argv and environment: directory, umask, limits, priorities, signals, descriptors."""
 
+import ctypes
+import fcntl
 import os
 import resource
 import shutil
@@ -7,6 +9,9 @@ import signal
 import subprocess
 
 import pytest
+from harness import write
+
+libc = ctypes.CDLL(None)
 
 
 def in_child(*calls):
@@ -293,6 +298,38 @@ def test_inherited_path(shared, number):
             os.close(at)
     shared.same(["-c", f"import os; print(os.fstat({number}).st_ino); " + FDS], before=place, warm=None)
     shared.same(["-c", FDS])
+
+
+HELD = ("import fcntl, os, sys\nfd = int(sys.argv[1])\nif not os.fork():\n    try: fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "    except OSError as error: print(error, flush=True)\n    else: print('free', flush=True)\n    os._exit(0)\nos.wait()")
+
+
+@pytest.mark.parametrize("number", [0, 3, 300])
+@pytest.mark.parametrize("kind", ["lockf", "flock", ""])
+def test_inherited_lock(shared, number, kind):
+    """Record locks are the process's, and an exec keeps them; those of flock() come along with the descriptor."""
+    path = write(f"{shared.work}/locked", "")
+
+    def place():
+        at = os.open(path, os.O_RDWR)
+        os.dup2(at, number, inheritable=True)
+        os.close(at)  # which would let go of a record lock
+        if kind:
+            getattr(fcntl, kind)(number, fcntl.LOCK_EX)
+    shared.same(["-c", HELD, str(number)], before=place, warm=kind != "lockf")
+
+
+PR_SET_TIMERSLACK, PR_SET_MDWE = 29, 65
+
+
+@pytest.mark.parametrize("option, value", [(PR_SET_TIMERSLACK, 1_000_000), (PR_SET_MDWE, 1)])
+def test_inherited_rule(shared, option, value):
+    """What prctl() sets, and fork and exec keep."""
+    if libc.prctl(option + 1, 0, 0, 0, 0) < 0:
+        pytest.skip("not known to this kernel")
+    ask = ["-c", f"import ctypes; print(ctypes.CDLL(None).prctl({option + 1}, 0, 0, 0, 0))"]
+    shared.same(ask, before=in_child((libc.prctl, option, value, 0, 0, 0)), warm=False)
+    shared.same(ask)
 
 
 def test_close_on_exec_is_not_inherited(shared):

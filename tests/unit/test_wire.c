@@ -179,8 +179,9 @@ TEST(bytes_lie_where_the_specification_says) {
         { 500, 2, "\xff\xff" },         /* ioprio */
         { 504, 2, "\xef\xff" },         /* oom_score_adj */
         { 508, 2, "\xe8\3" },           /* loginuid */
-        { 512, 5, "\10\0\0\0\3" },      /* cpus */
-        { 524, 6, "\15\0\0\0/v" },      /* python */
+        { 512, 1, "\2" },               /* filters */
+        { 516, 5, "\10\0\0\0\3" },      /* cpus */
+        { 528, 6, "\15\0\0\0/v" },      /* python */
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
         if (memcmp(storage + fields[i].at, fields[i].bytes, fields[i].size) != 0)
