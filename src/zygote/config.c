@@ -144,7 +144,9 @@ void zy_config_arguments(PyObject *argv, PyObject *orig_argv) {
     renew_list(config.orig_argv, orig_argv);
 }
 
-void zy_config_path0(PyObject *path0) {
-    if (config.path0 != NULL)
-        *config.path0 = path0 ? copy_text(path0) : NULL;
+bool zy_config_path0(PyObject *path0) {
+    if (config.path0 == NULL)
+        return path0 == NULL || zp.minor < 12;
+    *config.path0 = path0 ? copy_text(path0) : NULL;
+    return true;
 }

@@ -71,11 +71,12 @@ PyObject *zp_function(const char *module, const char *name);
 int zp_modules_are_programs(PyObject *but);
 /* Looks everything up. -1 with a Python exception. */
 int zp_init(void);
-/* config.c: the program's arguments and its sys.path[0] (NULL: none) as subinterpreters will have
- * them. To be found while sys still has the boot program's. */
+/* config.c: the program's arguments and its sys.path[0] (NULL: none; false: there is no telling
+ * where it belongs) as subinterpreters will have them. To be found while sys still has the boot
+ * program's. */
 void zy_config_find(void);
 void zy_config_arguments(PyObject *argv, PyObject *orig_argv);
-void zy_config_path0(PyObject *path0);
+bool zy_config_path0(PyObject *path0);
 /* Forgets the boot program: __main__, sys.argv, sys.path[0], sys.last_*, the excepthook. */
 int zp_forget_boot(void);
 /* How many callbacks atexit has; -1 when that cannot be told. */

@@ -21,6 +21,26 @@ static struct zy_compiler_flags compiler_flags(int flags) {
     return (struct zy_compiler_flags){ flags, zp.minor };
 }
 
+/* PyObject_Print(object, stderr, Py_PRINT_RAW), which is not in the stable ABI. */
+static void print_plainly(PyObject *object) {
+    PyObject *text = PyObject_Str(object);
+    PyObject *bytes = text ? PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace") : NULL;
+    if (bytes != NULL)
+        fwrite(PyBytes_AsString(bytes), 1, (size_t)PyBytes_Size(bytes), stderr);
+    Py_XDECREF(bytes);
+    Py_XDECREF(text);
+    fflush(stderr);
+}
+
+static void print_exit_text(PyObject *text) {
+    PyObject *err = zp_get(zp.sys_dict, "stderr");
+    if (err != NULL && err != Py_None)
+        PyFile_WriteObject(text, err, Py_PRINT_RAW);
+    else
+        print_plainly(text);
+    PySys_WriteStderr("\n"); /* keeps an error that is set */
+}
+
 /* _Py_HandleSystemExit, for an exception known to be SystemExit. */
 static int system_exit_code(void) {
     PyObject *type, *value, *trace, *code = NULL;
@@ -28,7 +48,6 @@ static int system_exit_code(void) {
                 &trace); /* not normalised: sys.exit(()) is told from sys.exit() that way */
     fflush(stdout);
     int status = 0;
-    bool overflow = false;
     if (value != NULL && PyExceptionInstance_Check(value))
         code = PyObject_GetAttrString(value, "code");
     if (code == NULL) {
@@ -39,26 +58,23 @@ static int system_exit_code(void) {
     if (code != NULL && code != Py_None) {
         if (PyLong_Check(code)) {
             status = (int)PyLong_AsLong(code);
-            overflow = PyErr_Occurred() != NULL;
-            PyErr_Clear();
         } else {
-            PyObject *err = zp_get(zp.sys_dict, "stderr");
-            if (err != NULL && err != Py_None) {
-                PyFile_WriteObject(code, err, Py_PRINT_RAW);
-                PyErr_Clear();
-            }
-            PySys_WriteStderr("\n");
+            print_exit_text(code);
             status = 1;
         }
     }
+    PyObject *left[3] = { NULL, NULL, NULL };
+    if (zp.minor >=
+        12) /* what failed in that is left set there too; finalisation stumbles over it */
+        PyErr_Fetch(&left[0], &left[1], &left[2]);
+    PyErr_Clear();
     Py_XDECREF(code);
     /* As there: dropped, so that what the traceback holds is finalised. */
     Py_XDECREF(type);
     Py_XDECREF(value);
     Py_XDECREF(trace);
     PyErr_Clear();
-    if (overflow && zp.minor >= 12) /* left set there too; finalisation stumbles over it */
-        PyErr_SetString(PyExc_OverflowError, "Python int too large to convert to C long");
+    PyErr_Restore(left[0], left[1], left[2]);
     return status;
 }
 

@@ -349,8 +349,12 @@ static int step_path(struct zy_job *job, struct wf_err *err) {
     bool any = job->importer || job->has_path0;
     PyObject *path0 = any ? PyUnicode_DecodeFSDefault(job->importer ? job->script : job->path0)
                           : NULL;
-    if (!job->rehearsal) /* from 3.13 on python compares with it whenever a module lacks a name */
-        zy_config_path0(path0);
+    /* From 3.13 on python compares with it whenever a module lacks a name. A zygote of 3.12 that
+     * has none itself (-I, -P) does not know where an archive's would be. */
+    if (!job->rehearsal && !zy_config_path0(path0) && zp.safe_path) {
+        Py_XDECREF(path0);
+        return wf_err_msg(err, "sys.path[0] of subinterpreters");
+    }
     int failed = any && path0 == NULL;
     if (job->has_path0 && !job->importer && !failed) /* run.c inserts an importable path */
         failed = PyList_Insert(zp.path, 0, path0);

@@ -180,6 +180,8 @@ INNER_WAYS = {"script": ("sub/prog.py", "a b", "\xe9", ""), "command": ("-c", IN
 CASES = [
     *(Case(f"subinterpreter-{name}", way="", args=args, files=INNER_FILES) for name, args in INNER_WAYS.items()),
     Case("subinterpreter-isolated-zip", way="", args=("-I", "app.zip"), files=INNER_FILES, since=(3, 13)),
+    Case("subinterpreter-isolated-zip-3.12", way="", args=("-I", "app.zip"), files=INNER_FILES, since=(3, 12), until=(3, 12), known="cold"),
+    Case("subinterpreter-isolated-zip-3.11", way="", args=("-I", "app.zip"), files=INNER_FILES, until=(3, 11)),
     Case("shadow-named-in-the-error", way="", args=("random.py",), files={"random.py": "import random\nprint(random.randint(5, 5))\n"}),
     Case("shadow-named-in-the-error-c", "import random\nrandom.randint", way="-c", files={"random.py": ""}),
     Case("subinterpreter-stdin", INNER, way="-", args=("x",)),
