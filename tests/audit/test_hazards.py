@@ -50,9 +50,9 @@ HAZARDS = {
                         "    handler.acquire(); held.append(1); threading.Event().wait()\n"
                         "threading.Thread(target=run, daemon=True).start()\nwaits(lambda: held)\n", "made anew"),
     "import lock": ("lock", "unsafe", WAITS + "import os, tempfile\nfolder = tempfile.mkdtemp(); sys.path.append(folder)\n"
-                    "open(folder + '/slow.py', 'w').write('import threading; threading.Event().wait()')\n"
+                    "open(folder + '/slow.py', 'w').write('import threading; here = 1; threading.Event().wait()')\n"
                     "def run():\n    import slow\nthreading.Thread(target=run, daemon=True).start()\n"
-                    "waits(lambda: 'slow' in sys.modules)\nos.remove(folder + '/slow.py'); os.rmdir(folder)\n",
+                    "waits(lambda: hasattr(sys.modules.get('slow'), 'here'))\nos.remove(folder + '/slow.py'); os.rmdir(folder)\n",
                     "import lock of 'slow'"),
     "running loop": ("event-loop", "unsafe", "import asyncio\nasync def main(): tell()\nasyncio.run(main())\n", "runs in this"),
     "open loop": ("event-loop", "warning", "import asyncio\nloop = asyncio.new_event_loop()\n", "__main__.loop"),
