@@ -32,6 +32,8 @@ class Crew:
 
     def __init__(self, max_workers: int, options: Options, timeout: float | None, retries: int) -> None:
         self.condition = shared_condition()
+        # For `with`, which takes it in C: a signal's handler that raises in Condition.__enter__ would leave it locked.
+        self.lock = self.condition._lock  # type: ignore[attr-defined]
         self.engine = Engine(max_workers, options, self._deliver, timeout=timeout, retries=retries)
         self.name = options.name
         self.ended = self.failed = 0
@@ -94,7 +96,7 @@ class Crew:
                 waiter.add_exception(future)
 
     def _collect(self, deaths: bool = False) -> None:
-        with self.condition:
+        with self.lock:
             got = self.engine.collect(deaths)
             batch, self._batch = self._batch, []
             if got or deaths:
@@ -112,9 +114,9 @@ class Crew:
         if self._leader is not None or threading.current_thread() is self._thread:
             self._wait_beside(future, until)
             return
-        self._leader = threading.get_ident()
         core = self.engine.core
         try:
+            self._leader = threading.get_ident()
             while future._state == _PENDING and not self._leaving:
                 self._collect()
                 if future._state != _PENDING:
@@ -127,14 +129,14 @@ class Crew:
             self._leader = None
             core.follow()
             if self.condition._waiters:  # type: ignore[attr-defined]
-                with self.condition:
+                with self.lock:
                     self.condition.notify_all()
         if future._state == _PENDING and self._leaving:
             self._wait_beside(future, until)
 
     def _wait_beside(self, future: ForkFuture[Any], until: float | None) -> None:
         """Waits while another thread collects."""
-        with self.condition:
+        with self.lock:
             while future._state == _PENDING:
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
@@ -144,7 +146,7 @@ class Crew:
     # The collector.
 
     def _start(self) -> None:
-        with self.condition:
+        with self.lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=f"{self.name}-collector", daemon=True)
                 own_threads.add(self._thread)
@@ -189,7 +191,7 @@ class Crew:
             return
         self._leaving = True
         if now:
-            with self.condition:
+            with self.lock:
                 for number in list(self.engine.items):
                     self.engine.cancel(number)
         if self._thread is None:

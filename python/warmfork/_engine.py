@@ -67,6 +67,7 @@ class Engine:
         self._full = full  # as many workers as there may be, from the start
         self._last = 0
         self._forking = threading.Lock()
+        self._arrived: deque[tuple[int, int, Any, int, bytes]] = deque()
         self._crashes = self._kills = 0
         self._killed_since = 0.0
         self._inventory: messages.Inventory | None = None
@@ -204,23 +205,35 @@ class Engine:
         return len(self.items) <= self._spare
 
     def collect(self, deaths: bool = False) -> int:
-        """Delivers what has come in, and with `deaths` looks for workers that have died. Returns how many results."""
-        results = self.core.drain()
-        if results:
+        """Delivers what has come in, and with `deaths` looks for workers that have died. Returns how many results.
+
+        The handler of a signal may raise anywhere in here, or wait for a future itself: a result is forgotten only once
+        it has been delivered, and to deliver it twice does nothing.
+        """
+        arrived, got = self._arrived, 0
+        self.core.drain(arrived)
+        if arrived:
             self._kills = 0
-        deliver, pop = self._deliver, self.items.pop
-        for number, kind, value, k, record in results:
-            item = pop(number, None)
+        deliver, items = self._deliver, self.items
+        while arrived:
+            result = arrived[0]
+            number, kind, value, k, record = result
+            item = items.get(number)
             if item is None:
                 if kind == messages.BROKEN:
                     self._break(messages.unpack_error(value)[0])
-                continue
-            if item[2] & messages.SEGMENTS:
-                self.core.hold(item[4], k)
-            if kind <= messages.VALUE:
-                deliver(item[0], None, value, record)
             else:
-                self._failed(number, item, kind, value, record)
+                if item[2] & messages.SEGMENTS:
+                    self.core.hold(item[4], k)
+                if kind <= messages.VALUE:
+                    deliver(item[0], None, value, record)
+                    items.pop(number, None)
+                else:
+                    items.pop(number, None)
+                    self._failed(number, item, kind, value, record)
+            if arrived and arrived[0] is result:
+                arrived.popleft()
+            got += 1
         if deaths:
             for death in self.core.deaths():
                 self._buried(*death)
@@ -228,7 +241,7 @@ class Engine:
                 self._restock_or_break()
         if self.pending:
             self._refill()
-        return len(results)
+        return got
 
     def _failed(self, number: int, item: Item, kind: int, value: Any, record: bytes) -> None:
         task, function, task_kind, key, body = item
@@ -361,7 +374,7 @@ class Engine:
         self.core.close(now)
         while self.core.count > 0:
             self.core.wait(None, False)
-            self.core.drain()
+            self.core.drain(self._arrived)
             self.core.deaths()
         self.core.release()
 

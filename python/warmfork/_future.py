@@ -57,7 +57,7 @@ class ForkFuture(Future[T]):
 
         Returns False when the task has ended, or is just about to.
         """
-        with self._condition:
+        with self._crew.lock:
             if self._state in (_CANCELLED, _NOTIFIED):
                 return True
             if self._state != _PENDING or not self._crew.cancel(self._number):
@@ -66,14 +66,14 @@ class ForkFuture(Future[T]):
 
     def _withdraw(self) -> bool:
         """Like `cancel`, but leaves a task that has begun alone."""
-        with self._condition:
+        with self._crew.lock:
             if self._state != _PENDING or not self._crew.forget(self._number):
                 return False
         return self._give_up()
 
     def _give_up(self) -> bool:
         super().cancel()
-        with self._condition:
+        with self._crew.lock:
             if self._state == _CANCELLED:
                 self.set_running_or_notify_cancel()
         return True

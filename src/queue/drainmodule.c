@@ -103,8 +103,8 @@ static int drain_one(PyObject *self, unsigned k, PyObject *list) {
     return failed ? -1 : 1;
 }
 
-PyObject *pool_drain(PyObject *self, PyObject *unused) {
-    (void)unused;
+/* drain(deque): adds them, so that none is lost when a signal's handler raises as this returns. */
+PyObject *pool_drain(PyObject *self, PyObject *into) {
     struct wf_pool *pool = pool_usable(self);
     PyObject *list = pool ? PyList_New(0) : NULL;
     for (unsigned k = 0; list && k < pool->max_workers; k++) {
@@ -114,7 +114,13 @@ PyObject *pool_drain(PyObject *self, PyObject *unused) {
         if (got < 0)
             Py_CLEAR(list);
     }
-    return list;
+    PyObject *added = list && PyList_Size(list) > 0 ? PyObject_CallMethod(into, "extend", "O", list)
+                                                    : Py_XNewRef(list);
+    Py_XDECREF(list);
+    if (!added)
+        return NULL;
+    Py_DECREF(added);
+    Py_RETURN_NONE;
 }
 
 PyObject *pool_deaths(PyObject *self, PyObject *unused) {

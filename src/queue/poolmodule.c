@@ -171,6 +171,15 @@ static int64_t timeout_of(PyObject *arg) {
     return seconds <= 0 ? 0 : seconds > 1e9 ? -1 : (int64_t)(seconds * 1e9);
 }
 
+/* A signal that comes after python's last look at its signals, and before the sleep, wakes nobody
+ * up. The main thread, which would act on it, looks again now and then. */
+#define LOOK_NS 500000000
+
+static int64_t until_look(int64_t timeout) {
+    bool far = timeout < 0 || timeout > LOOK_NS;
+    return far && gettid() == getpid() ? LOOK_NS : timeout;
+}
+
 /* The arguments of wait and lead: how many nanoseconds, and whether to begin awake. */
 static struct wf_pool *wait_args(PyObject *self, PyObject *const *args, Py_ssize_t count,
                                  int64_t *ret_timeout, bool *ret_spin) {
@@ -197,10 +206,11 @@ static PyObject *pool_wait(PyObject *self, PyObject *const *args, Py_ssize_t cou
     uint64_t begin = wf_now_ns();
     if (spin && timeout != 0) {
         Py_BEGIN_ALLOW_THREADS spin = wf_pool_spin(pool, begin);
-        Py_END_ALLOW_THREADS
+        Py_END_ALLOW_THREADS if (PyErr_CheckSignals() < 0) return NULL;
     }
     if (!wf_pool_arm_event(pool))
         timeout = 0; /* a look for deaths all the same */
+    timeout = until_look(timeout);
     Py_BEGIN_ALLOW_THREADS deaths = wf_pool_sleep_event(pool, timeout);
     Py_END_ALLOW_THREADS wf_pool_waited(pool, begin);
     return PyErr_CheckSignals() < 0 ? NULL : PyBool_FromLong(deaths);
@@ -218,8 +228,9 @@ static PyObject *pool_lead(PyObject *self, PyObject *const *args, Py_ssize_t cou
     uint64_t begin = wf_now_ns();
     if (spin) {
         Py_BEGIN_ALLOW_THREADS spin = wf_pool_spin(pool, begin);
-        Py_END_ALLOW_THREADS
+        Py_END_ALLOW_THREADS if (PyErr_CheckSignals() < 0) return NULL;
     }
+    timeout = until_look(timeout);
     if (!atomic_exchange(&pool->kicked, false) && wf_pool_arm_futex(pool)) {
         Py_BEGIN_ALLOW_THREADS wf_pool_sleep_futex(pool, timeout);
         Py_END_ALLOW_THREADS
@@ -351,7 +362,8 @@ static PyMethodDef pool_methods[] = {
     { "report", pool_report, METH_VARARGS, "Tells the parent something that is no result." },
     { "serve", pool_serve, METH_O, "The worker's loop." },
     { "push", FAST(pool_push), METH_FASTCALL, "Queues a task; False: no room." },
-    { "drain", pool_drain, METH_NOARGS, "Results: [(task, kind, value, worker, record)]." },
+    { "drain", pool_drain, METH_O,
+      "Adds results to a deque: (task, kind, value, worker, record)." },
     { "deaths", pool_deaths, METH_NOARGS,
       "Workers that have ended, whose results have been drained." },
     { "wait", FAST(pool_wait), METH_FASTCALL,

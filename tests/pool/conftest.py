@@ -45,12 +45,17 @@ def nothing_left():
     assert descriptors() == before[1], "descriptors are left"
 
 
-def alive(pid):
+def state(pid):
+    """Its main thread's, as in /proc/PID/stat; X when it is gone."""
     try:
         with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+            return file.read().rpartition(")")[2].split()[0]
     except OSError:
-        return False
+        return "X"
+
+
+def alive(pid):
+    return state(pid) not in "ZX"
 
 
 def kill_self(signum=signal.SIGKILL):

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from conftest import alive, children, until
+from conftest import alive, children, state, until
 from warmfork import ForkExecutor, ForkQueue, WorkerDied
 
 TASKS = int(os.environ.get("WARMFORK_KILL_TASKS", "5000"))  # tools/pool_soak.py has 100,000
@@ -96,6 +96,7 @@ import os, sys, time
 from warmfork import ForkExecutor, ForkQueue
 
 def busy(x):
+    os.write(1, b"busy\\n")
     time.sleep(60)
 
 def pids(x):
@@ -179,6 +180,9 @@ async def gather():
 """ + code
     with start(code, preexec_fn=os.setpgrp) as program:
         workers = [int(pid) for pid in program.stdout.readline().split()]
+        if way == "asyncio":  # what it says when a signal interrupts it while it sets itself up is its own affair
+            assert program.stdout.readline() == "busy\n"
+            until(lambda: state(program.pid) == "S")
         os.killpg(program.pid, signal.SIGINT)
         _, errors = program.communicate(timeout=30)
         assert program.returncode == -signal.SIGINT, errors
@@ -186,6 +190,46 @@ async def gather():
         lines = [line for line in errors.splitlines() if "was never awaited" not in line]  # it came before asyncio had begun
         assert errors.count("Traceback") == tracebacks and lines[-1].strip() == "KeyboardInterrupt", errors
         assert not any(alive(pid) for pid in workers)
+
+
+WAITS = """
+import signal, time
+from warmfork import ForkExecutor, ForkQueue
+
+class Told(BaseException): pass  # as KeyboardInterrupt
+def tell(*_): raise Told
+signal.signal(signal.SIGALRM, tell)
+"""
+WAITS_OF = {
+    "executor": """
+with ForkExecutor(1) as executor:
+    for i in range(60):
+        assert [executor.submit(abs, n).result() for n in range(5)] == list(range(5))
+        future = executor.submit(time.sleep, 600)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 1e-5 * (i + 1))
+            future.result()
+        except Told: print("told", flush=True)
+        assert not future.done() and future.cancel()
+""",
+    "queue": """
+for i in range(20):
+    try:
+        with ForkQueue(numforks=1) as q:
+            assert list(q.map(abs, range(5))) == list(range(5))
+            q.add(time.sleep, (600,))
+            signal.setitimer(signal.ITIMER_REAL, 3e-5 * (i + 1))
+            q.wait()
+    except Told: print("told", flush=True)
+""",
+}
+
+
+@pytest.mark.parametrize("kind", WAITS_OF)
+def test_signal_at_any_moment_of_a_wait(kind):
+    """Also just before it goes to sleep, when nothing wakes it up."""
+    done = subprocess.run([sys.executable, "-c", WAITS + WAITS_OF[kind]], capture_output=True, text=True, timeout=60)
+    assert set(done.stdout.split()) == {"told"} and (done.returncode, done.stderr) == (0, ""), done
 
 
 def test_program_ends_without_shutdown():
