@@ -17,6 +17,7 @@
 
 static struct {
     void *volatile *finalizing;      /* _PyRuntime's; NULL when it was not found */
+    volatile int *blocked;           /* see find_blocked; NULL: nothing is */
     PyObject *builtins;              /* dict: what was in builtins at warm-up */
     void (*finalize)(PyObject *);    /* PyObject_CallFinalizer */
     PyObject *(*copy_context)(void); /* PyContext_CopyCurrent */
@@ -46,10 +47,28 @@ static void *volatile *find_finalizing(void) {
     return NULL;
 }
 
+/* From 3.12.0 to 3.12.2 no thread may be started and nothing forked from the very beginning of
+ * Py_FinalizeEx on, and so not by threads that are waited for or by callbacks of atexit either
+ * (gh-113964). This flag of the interpreter's state says so: it follows next, id, id_refcount,
+ * requires_idref, id_mutex and _initialized. */
+static volatile int *find_blocked(void) {
+    enum { ID = 8, INITIALIZED = 40, FINALIZING = 44 };
+    const unsigned long *version = dlsym(RTLD_DEFAULT, "Py_Version");
+    if (version == NULL || *version < 0x030c0000 || *version >= 0x030c0300)
+        return NULL;
+    char *state = (char *)PyInterpreterState_Get();
+    int64_t id;
+    int flags[2];
+    memcpy(&id, state + ID, sizeof id);
+    memcpy(flags, state + INITIALIZED, sizeof flags);
+    return id == 0 && flags[0] == 1 && flags[1] == 0 ? (int *)(void *)(state + FINALIZING) : NULL;
+}
+
 int zy_ending_init(void) {
     PyObject *builtins = zp_get(zp.modules, "builtins");
     if (ending.signal_get == NULL) { /* in a base zygote; a candidate has it all from there */
         ending.finalizing = find_finalizing();
+        ending.blocked = find_blocked();
         *(void **)&ending.finalize = dlsym(RTLD_DEFAULT, "PyObject_CallFinalizer");
         *(void **)&ending.copy_context = dlsym(RTLD_DEFAULT, "PyContext_CopyCurrent");
         ending.signal_get = zp_function("_signal", "getsignal");
@@ -60,6 +79,11 @@ int zy_ending_init(void) {
     bool complete = ending.builtins != NULL && ending.signal_get != NULL &&
                     ending.get_referents != NULL;
     return complete ? 0 : -1;
+}
+
+void zy_ending_block(void) {
+    if (ending.blocked != NULL)
+        *ending.blocked = 1;
 }
 
 void zy_ending_begin(void) {

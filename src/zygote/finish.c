@@ -343,6 +343,7 @@ void zy_finish_rehearse(struct zy_job *job) {
 }
 
 _Noreturn void zy_finish(struct zy_job *job) {
+    zy_ending_block();
     step_threads();
     if (zp_atexit_count() != 0)
         step_atexit();

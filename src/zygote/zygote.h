@@ -248,6 +248,7 @@ void zy_finish_look(void); /* at what an end reads; changes nothing */
 
 /* ending.c: what python does to itself at its end. */
 int zy_ending_init(void);   /* at warm-up, before the heap is frozen; -1 with a Python exception */
+void zy_ending_block(void); /* from here on nothing forks, where python is like that */
 void zy_ending_begin(void); /* sys.is_finalizing() is true from here on */
 void zy_ending_signals(void); /* what Python functions handled has its default action again */
 

@@ -13,6 +13,8 @@ ENDS = {
     "atexit-unregister": "import atexit\nn = atexit._ncallbacks()\nf = lambda: print('no')\natexit.register(f)\n"
                          "print(atexit._ncallbacks() - n)\natexit.unregister(f)\nprint(atexit._ncallbacks() - n)",
     "atexit-unregister-self": "import atexit\n@atexit.register\ndef f():\n    print('f'); atexit.unregister(f)",
+    "thread-starts-late": "import threading\ndef f():\n    threading.main_thread().join()\n"
+                          "    threading.Thread(target=print, args=('started',)).start()\nthreading.Thread(target=f).start()",
     "atexit-clear": "import atexit\natexit.register(print, 'no')\natexit._clear()",
     "atexit-run-twice": "import atexit\natexit.register(print, 'once')\natexit._run_exitfuncs()\nprint('main')",
     "atexit-exit": "import atexit, sys\natexit.register(sys.exit, 4)",
