@@ -67,7 +67,7 @@ class Engine:
         self._full = full  # as many workers as there may be, from the start
         self._last = 0
         self._forking = threading.Lock()
-        self._arrived: deque[tuple[int, int, Any, int, bytes]] = deque()
+        self._arrived: list[tuple[int, int, Any, int, bytes]] = []
         self._crashes = self._kills = 0
         self._killed_since = 0.0
         self._inventory: messages.Inventory | None = None
@@ -214,26 +214,26 @@ class Engine:
         self.core.drain(arrived)
         if arrived:
             self._kills = 0
-        deliver, items = self._deliver, self.items
+        deliver, get, pop = self._deliver, self.items.get, self.items.pop
         while arrived:
-            result = arrived[0]
-            number, kind, value, k, record = result
-            item = items.get(number)
-            if item is None:
-                if kind == messages.BROKEN:
-                    self._break(messages.unpack_error(value)[0])
-            else:
+            batch = arrived[:]
+            for number, kind, value, k, record in batch:
+                item = get(number)
+                if item is None:
+                    if kind == messages.BROKEN:
+                        self._break(messages.unpack_error(value)[0])
+                    continue
                 if item[2] & messages.SEGMENTS:
                     self.core.hold(item[4], k)
                 if kind <= messages.VALUE:
                     deliver(item[0], None, value, record)
-                    items.pop(number, None)
+                    pop(number, None)
                 else:
-                    items.pop(number, None)
+                    pop(number, None)
                     self._failed(number, item, kind, value, record)
-            if arrived and arrived[0] is result:
-                arrived.popleft()
-            got += 1
+            if arrived and arrived[0] is batch[0]:
+                del arrived[: len(batch)]
+            got += len(batch)
         if deaths:
             for death in self.core.deaths():
                 self._buried(*death)

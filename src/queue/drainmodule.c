@@ -103,7 +103,7 @@ static int drain_one(PyObject *self, unsigned k, PyObject *list) {
     return failed ? -1 : 1;
 }
 
-/* drain(deque): adds them, so that none is lost when a signal's handler raises as this returns. */
+/* drain(list): adds them, so that none is lost when a signal's handler raises as this returns. */
 PyObject *pool_drain(PyObject *self, PyObject *into) {
     struct wf_pool *pool = pool_usable(self);
     PyObject *list = pool ? PyList_New(0) : NULL;
