@@ -63,9 +63,9 @@ static int system_exit_code(void) {
             status = 1;
         }
     }
+    /* What failed in that is left set from 3.12 on; finalisation stumbles over it. */
     PyObject *left[3] = { NULL, NULL, NULL };
-    if (zp.minor >=
-        12) /* what failed in that is left set there too; finalisation stumbles over it */
+    if (zp.minor >= 12)
         PyErr_Fetch(&left[0], &left[1], &left[2]);
     PyErr_Clear();
     Py_XDECREF(code);
