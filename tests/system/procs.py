@@ -36,6 +36,11 @@ def stat(pid):
     return comm, rest[0], int(rest[1])
 
 
+def children(pid):
+    """Those of the main thread."""
+    return [int(child) for child in read(f"/proc/{pid}/task/{pid}/children").split()]
+
+
 def comm(pid):
     found = stat(pid)
     return found[0] if found else ""

@@ -51,7 +51,7 @@ def test_suspend_and_resume(start, shell, child):
     s.t.type("\x1a")
     s.t.expect("(?i)stopped|suspended")
     s.prompt()
-    s.t.until(lambda: procs.stat(pid)[1] == "T")
+    s.t.until(lambda: all(state(one) == "T" for one in (pid, *procs.children(pid))))  # else the child may still read a letter
     s.t.type("jobs\r")
     s.t.expect("(?i)stopped|suspended")
     s.prompt()
