@@ -169,6 +169,8 @@ bool zy_loop(void) {
         if (zy_refill(urgent))
             return true;
         if (!zy.ready_told && zy.fork_failures >= FORK_TRIES) {
+            zy_route_unlink(false); /* the daemon may believe that the next has them already */
+            zy_route_unlink(true);
             zy_tell(WF_FAILED, 100, "no worker can be forked");
             _exit(1);
         }
