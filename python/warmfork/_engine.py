@@ -374,7 +374,7 @@ class Engine:
         self.core.close(now)
         while self.core.count > 0:
             self.core.wait(None, False)
-            self.core.drain(self._arrived)
+            self.core.drain([])  # nobody waits for these
             self.core.deaths()
         self.core.release()
 
