@@ -1,6 +1,8 @@
 /* Children of this process: its own children could not wait for them. */
 #include "audit/probe.h"
 
+#include "base/io.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -18,14 +20,14 @@ static int look_at(void *arg, int tasks, long tid) {
     struct walk *w = arg;
     char path[48], text[4096], name[64];
     wf_fmt(path, sizeof path, "%ld/children", tid);
-    if (wa_read(tasks, path, text, sizeof text) <= 0)
+    if (wf_read_text(tasks, path, text, sizeof text) <= 0)
         return 0;
     for (char *at = text, *end;; at = end) {
         long pid = strtol(at, &end, 10);
         if (end == at)
             return 0;
         wf_fmt(path, sizeof path, "/proc/%ld/comm", pid);
-        wa_read(AT_FDCWD, path, name, sizeof name);
+        wf_read_text(AT_FDCWD, path, name, sizeof name);
         name[strcspn(name, "\n")] = '\0';
         wa_say(w->sink, WA_CHILD, pid, name, "");
         w->any = true;

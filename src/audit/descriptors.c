@@ -1,6 +1,8 @@
 /* Open descriptors: what each is, which rights it carries, and which locks hang on it. */
 #include "audit/probe.h"
 
+#include "base/io.h"
+
 #include "base/cleanup.h"
 
 #include <errno.h>
@@ -59,7 +61,7 @@ static bool outlives_rights(int fd, int fds, const char *number) {
 static void locks_of(const struct wa_sink *sink, int fd, const char *name) {
     char path[48], text[2048];
     wf_fmt(path, sizeof path, "/proc/self/fdinfo/%d", fd);
-    if (wa_read(AT_FDCWD, path, text, sizeof text) < 0) {
+    if (wf_read_text(AT_FDCWD, path, text, sizeof text) < 0) {
         struct wf_err err;
         wf_err_sys(&err, "read", path);
         if (err.code != ENOENT)

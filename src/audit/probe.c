@@ -46,13 +46,6 @@ void wa_probe(unsigned wanted, wa_each each, void *arg) {
     }
 }
 
-long wa_read(int dirfd, const char *path, char *out, size_t size) {
-    WF_AUTO_FD fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd < 0 ? -1 : wf_read_full(fd, out, size - 1);
-    out[got < 0 ? 0 : got] = '\0';
-    return got;
-}
-
 static long parse_number(const char *text) {
     long value = 0;
     for (; *text >= '0' && *text <= '9'; text++)

@@ -27,9 +27,6 @@ void wa_socket(const struct wa_sink *sink, int fd);
 void wa_say(const struct wa_sink *sink, enum wa_kind kind, long id, const char *name,
             const char *detail);
 
-/* Reads a small file of /proc into `out`, terminated. Returns its length, or -1 with errno. */
-long wa_read(int dirfd, const char *path, char *out, size_t size);
-
 /* Calls `each` with every numeric entry of a directory of /proc, which it is given open, until one
  * returns -1. -1 with `err` when the directory cannot be read. */
 int wa_for_each_number(const char *path, int (*each)(void *arg, int dirfd, long number), void *arg,

@@ -1,6 +1,8 @@
 /* Threads of the process, whoever made them, and the library that each waits in. */
 #include "audit/probe.h"
 
+#include "base/io.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -79,7 +81,7 @@ static void find_library(uintptr_t stack, char *ret_path, size_t size) {
 static uintptr_t stack_of(int tasks, long tid) {
     char path[40], text[256];
     wf_fmt(path, sizeof path, "%ld/syscall", tid);
-    if (wa_read(tasks, path, text, sizeof text) <= 0)
+    if (wf_read_text(tasks, path, text, sizeof text) <= 0)
         return 0;
     const char *last = strrchr(text, ' ');
     if (last == NULL)
@@ -95,7 +97,7 @@ static int look_at(void *arg, int tasks, long tid) {
     if (tid == syscall(SYS_gettid))
         return 0;
     wf_fmt(path, sizeof path, "%ld/comm", tid);
-    long got = wa_read(tasks, path, name, sizeof name);
+    long got = wf_read_text(tasks, path, name, sizeof name);
     if (got < 0 && (errno == ENOENT || errno == ESRCH))
         return 0; /* it has just ended */
     name[strcspn(name, "\n")] = '\0';

@@ -1,6 +1,8 @@
 /* Timers, which a child does not inherit. */
 #include "audit/probe.h"
 
+#include "base/io.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -33,7 +35,7 @@ static int itimers(const struct wa_sink *sink, struct wf_err *err) {
 /* Linux with CONFIG_CHECKPOINT_RESTORE lists them: "ID: 0" and more for each. */
 int wa_timers_listed(const struct wa_sink *sink) {
     char text[16384];
-    if (wa_read(AT_FDCWD, "/proc/self/timers", text, sizeof text) < 0)
+    if (wf_read_text(AT_FDCWD, "/proc/self/timers", text, sizeof text) < 0)
         return 1;
     for (const char *line = text; line != NULL && *line;
          line = strchr(line, '\n'), line += line != NULL)

@@ -65,6 +65,14 @@ int wf_write_full(int fd, const void *data, size_t size) {
     return 0;
 }
 
+ssize_t wf_read_text(int dirfd, const char *path, char *ret, size_t room) {
+    int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : wf_read_full(fd, ret, room - 1);
+    wf_close(&fd);
+    ret[size < 0 ? 0 : size] = '\0';
+    return size;
+}
+
 /* Reads `fd` to its end. The size that fstat tells is only a hint: files in /proc have none. */
 static char *read_to_end(int fd, size_t max, size_t *ret_size) {
     struct stat st;

@@ -18,6 +18,10 @@ int wf_steal_fd(int *fd);
 ssize_t wf_read_full(int fd, void *data, size_t size);
 int wf_write_full(int fd, const void *data, size_t size);
 
+/* Reads the beginning of a file, of /proc say, into `ret` and ends it with NUL. Returns the bytes
+ * got, or -1 with errno and an empty text. */
+ssize_t wf_read_text(int dirfd, const char *path, char *ret, size_t room);
+
 /* Reads a whole file of at most `max` bytes into a malloc'd, NUL-terminated block owned by the
  * caller. Fails with EFBIG when the file is larger. */
 int wf_read_file(int dirfd, const char *path, size_t max, char **ret_data, size_t *ret_size);

@@ -160,43 +160,31 @@ static int get_privileges(struct wf_place *p, struct wf_err *err) {
     return 0;
 }
 
-static int read_number(const char *path, int64_t *ret, struct wf_err *err) {
-    char text[24];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd < 0 ? -1 : wf_read_full(fd, text, sizeof text - 1);
-    int result = size > 0 ? 0 : wf_err_sys(err, "read", path);
-    wf_close(&fd);
-    bool negative = size > 0 && text[0] == '-';
+/* The number that a file in /proc has behind `label`. */
+static int read_number(const char *path, const char *label, int64_t *ret, struct wf_err *err) {
+    char text[8192];
+    if (wf_read_text(AT_FDCWD, path, text, sizeof text) <= 0)
+        return wf_err_sys(err, "read", path);
+    const char *at = strstr(text, label);
+    if (at == NULL)
+        return wf_err_msg(err, "read %s: no %s", path, label);
+    at += strlen(label);
+    bool negative = *at == '-';
     int64_t value = 0;
-    for (ssize_t i = negative; i < size && text[i] >= '0' && text[i] <= '9'; i++)
-        value = value * 10 + (text[i] - '0');
-    if (result == 0)
-        *ret = negative ? -value : value;
-    return result;
+    for (at += negative; *at >= '0' && *at <= '9'; at++)
+        value = value * 10 + (*at - '0');
+    *ret = negative ? -value : value;
+    return 0;
 }
 
 int wf_marks_get(struct wf_marks *ret, struct wf_err *err) {
     int64_t adj = 0, login = UINT32_MAX;
-    if (read_number("/proc/self/oom_score_adj", &adj, err) < 0)
+    if (read_number("/proc/self/oom_score_adj", "", &adj, err) < 0)
         return -1;
-    read_number("/proc/self/loginuid", &login, NULL);
+    read_number("/proc/self/loginuid", "", &login, NULL);
     ret->oom_score_adj = (int32_t)adj;
     ret->loginuid = (uint32_t)login;
     return 0;
-}
-
-/* -1: cannot be seen, or the kernel does not count them (before 5.9). */
-static int64_t count_filters(const char *path) {
-    static const char label[] = "\nSeccomp_filters:\t";
-    char text[8192];
-    WF_AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd < 0 ? -1 : wf_read_full(fd, text, sizeof text - 1);
-    text[size < 0 ? 0 : size] = '\0';
-    const char *at = strstr(text, label);
-    int64_t count = at == NULL ? -1 : 0;
-    for (at = at == NULL ? "" : at + strlen(label); *at >= '0' && *at <= '9'; at++)
-        count = count * 10 + (*at - '0');
-    return count;
 }
 
 int wf_filters_get(uint32_t *ret, struct wf_err *err) {
@@ -204,8 +192,10 @@ int wf_filters_get(uint32_t *ret, struct wf_err *err) {
     int mode = prctl(PR_GET_SECCOMP, 0L, 0L, 0L, 0L); /* to ask may be forbidden: by a filter */
     if (mode == 0 || (mode < 0 && errno == EINVAL))   /* a kernel without seccomp */
         return 0;
-    int64_t own = count_filters("/proc/self/status");
-    if (own < 0 || own != count_filters("/proc/1/status"))
+    static const char label[] = "\nSeccomp_filters:\t"; /* Linux 5.9 */
+    int64_t own, first;
+    if (read_number("/proc/self/status", label, &own, NULL) < 0 ||
+        read_number("/proc/1/status", label, &first, NULL) < 0 || own != first)
         return wf_err_msg(err, "a seccomp filter of its own");
     *ret = (uint32_t)own;
     return 0;

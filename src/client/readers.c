@@ -15,13 +15,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static ssize_t read_text(int dir, const char *path, char *ret, size_t room) {
-    WF_AUTO_FD fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd < 0 ? -1 : wf_read_full(fd, ret, room - 1);
-    ret[size < 0 ? 0 : size] = '\0';
-    return size;
-}
-
 static int number(const char *text) {
     int value = 0;
     for (; *text >= '0' && *text <= '9'; text++)
@@ -33,7 +26,7 @@ static int number(const char *text) {
 static bool is_of(int proc, const char *pid, int group, int session) {
     char path[32], text[512];
     wf_fmt(path, sizeof path, "%s/stat", pid);
-    if (read_text(proc, path, text, sizeof text) <= 0)
+    if (wf_read_text(proc, path, text, sizeof text) <= 0)
         return false;
     const char *at = strrchr(text, ')'); /* the name may hold anything */
     int values[4] = { 0 };
@@ -96,7 +89,7 @@ static bool any_selected(const struct look *look, uint64_t count, uint64_t set) 
 static bool any_watched(const struct look *look, unsigned fd) {
     char path[32], text[4096];
     wf_fmt(path, sizeof path, "fdinfo/%u", fd);
-    if (read_text(look->pid, path, text, sizeof text) <= 0)
+    if (wf_read_text(look->pid, path, text, sizeof text) <= 0)
         return true;
     for (const char *at = text; (at = strstr(at, "tfd:")) != NULL;) {
         for (at += 4; *at == ' '; at++)
@@ -158,16 +151,16 @@ static bool sleeps_for_input(const struct look *look, const char *thread) {
     char path[48], text[512];
     uint64_t call[3];
     wf_fmt(path, sizeof path, "task/%s/stat", thread);
-    if (read_text(look->pid, path, text, sizeof text) <= 0)
+    if (wf_read_text(look->pid, path, text, sizeof text) <= 0)
         return false;
     const char *state = strrchr(text, ')');
     if (state == NULL || (state[2] != 'S' && state[2] != 'D'))
         return false;
     wf_fmt(path, sizeof path, "task/%s/syscall", thread);
-    if (read_text(look->pid, path, text, sizeof text) > 0)
+    if (wf_read_text(look->pid, path, text, sizeof text) > 0)
         return parse_call(text, call) && waits_in(look, call);
     wf_fmt(path, sizeof path, "task/%s/wchan", thread);
-    if (read_text(look->pid, path, text, sizeof text) <= 0 || strcmp(text, "0") == 0)
+    if (wf_read_text(look->pid, path, text, sizeof text) <= 0 || strcmp(text, "0") == 0)
         return true;
     return wf_text_starts(text, "wait_woken") || strstr(text, "n_tty") != NULL ||
            strstr(text, "poll") != NULL || strstr(text, "select") != NULL;
@@ -200,7 +193,7 @@ static bool look_at_process(void *context, const char *name) {
         return false;
     look->pid = openat(look->proc, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     bool found = false;
-    if (read_text(look->pid, "comm", comm, sizeof comm) > 0 &&
+    if (wf_read_text(look->pid, "comm", comm, sizeof comm) > 0 &&
         strcmp(comm, WF_MEMBER_NAME "\n") != 0) {
         wf_fmt(path, sizeof path, "%s/task", name);
         WF_AUTO_FD tasks = openat(look->proc, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -341,9 +341,7 @@ static bool holds_record_lock(const struct wf_collected *c) {
             !S_ISREG(st.st_mode))
             continue;
         wf_fmt(path, sizeof path, "/proc/self/fdinfo/%d", c->fds[i]);
-        WF_AUTO_FD fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-        ssize_t size = fd < 0 ? 0 : wf_read_full(fd, text, sizeof text - 1);
-        text[size < 0 ? 0 : size] = '\0';
+        wf_read_text(AT_FDCWD, path, text, sizeof text);
         if (strstr(text, ": POSIX ") != NULL)
             return true;
     }
@@ -353,11 +351,13 @@ static bool holds_record_lock(const struct wf_collected *c) {
 /* In /proc the first look by a new process takes 13 us, so this comes where the worker has its
  * hands full already. */
 int wf_request_bound(struct wf_collected *c, int connection, struct wf_err *err) {
-    if (!c->request.bounded && (c->flags & WF_F_NOTICES) && holds_record_lock(c))
+    if (c->request.bounded)
+        return 0;
+    if ((c->flags & WF_F_NOTICES) && holds_record_lock(c))
         return wf_err_msg(err, "a record lock is held (fcntl)");
-    if (!c->request.bounded && c->open > 0 && connection >= 0 && has_unseen(c))
+    if (c->open > 0 && connection >= 0 && has_unseen(c))
         return wf_err_msg(err, "a descriptor is inherited that cannot be read or written (O_PATH)");
-    return c->request.bounded ? 0 : wf_bounds_collect(&c->request, connection, c->cpus, err);
+    return wf_bounds_collect(&c->request, connection, c->cpus, err);
 }
 
 int wf_request_send_bounds(int fd, struct wf_collected *c, struct wf_err *err) {

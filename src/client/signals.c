@@ -1,6 +1,6 @@
 #include "client/signals.h"
 
-#include "base/cleanup.h"
+#include "base/io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -64,11 +64,7 @@ static uint64_t status_mask(const char *text, const char *label) {
 bool wf_signals_would_act(const struct wf_run *run, int sig) {
     char path[48], text[4096];
     wf_fmt(path, sizeof path, "/proc/%u/status", run->started.pid);
-    WF_AUTO_FD fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return true;
-    ssize_t size = wf_read_full(fd, text, sizeof text - 1);
-    text[size < 0 ? 0 : size] = '\0';
+    wf_read_text(AT_FDCWD, path, text, sizeof text); /* gone: empty, and it would */
     uint64_t other = status_mask(text, "SigBlk:") | status_mask(text, "SigIgn:") |
                      status_mask(text, "SigCgt:");
     return (other & BIT(sig)) == 0;
@@ -77,9 +73,7 @@ bool wf_signals_would_act(const struct wf_run *run, int sig) {
 bool wf_signals_program_stopped(const struct wf_run *run) {
     char path[48], text[512];
     wf_fmt(path, sizeof path, "/proc/%u/stat", run->started.pid);
-    WF_AUTO_FD fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd < 0 ? -1 : wf_read_full(fd, text, sizeof text - 1);
-    text[size < 0 ? 0 : size] = '\0';
+    wf_read_text(AT_FDCWD, path, text, sizeof text);
     const char *name_end = strrchr(text, ')'); /* the name may hold anything */
     return name_end != NULL && strncmp(name_end, ") T", 3) == 0;
 }

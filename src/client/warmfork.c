@@ -1,7 +1,7 @@
 /* The public face of the client: include/warmfork.h over context, request and run. */
 #include "warmfork.h"
 
-#include "base/cleanup.h"
+#include "base/io.h"
 #include "client/context.h"
 #include "client/named.h"
 #include "client/request.h"
@@ -40,11 +40,7 @@ struct launch {
 /* umask(2) can only be asked by changing it, which other threads would notice. */
 static int64_t read_umask(void) {
     char text[1024];
-    WF_AUTO_FD fd = openat(AT_FDCWD, "/proc/thread-self/status", O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd < 0 ? -1 : wf_read_full(fd, text, sizeof text - 1);
-    if (size < 0)
-        return -1;
-    text[size] = '\0';
+    wf_read_text(AT_FDCWD, "/proc/thread-self/status", text, sizeof text);
     const char *line = strstr(text, "\nUmask:");
     int64_t mask = 0;
     if (line == NULL)

@@ -16,10 +16,7 @@
 static bool is_stopped(pid_t pid) {
     char path[32], text[512];
     wf_fmt(path, sizeof path, "/proc/%d/stat", (int)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd < 0 ? -1 : wf_read_full(fd, text, sizeof text - 1);
-    wf_close(&fd);
-    text[got < 0 ? 0 : got] = '\0';
+    wf_read_text(AT_FDCWD, path, text, sizeof text);
     const char *end = strrchr(text, ')'); /* the name may hold anything */
     return end != NULL && strncmp(end, ") T", 3) == 0;
 }

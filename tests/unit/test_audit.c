@@ -1,5 +1,7 @@
 /* The auditor's probes: each must find what the test makes, and say so when it cannot look. */
 #include "audit/probe.h"
+
+#include "base/io.h"
 #include "base/cleanup.h"
 #include "test.h"
 
@@ -106,7 +108,7 @@ TEST(a_thread_is_found_with_its_name_and_library) {
     snprintf(path, sizeof path, "/proc/self/task/%d/syscall", t.tid);
     do { /* until it waits: a running thread's stack is nowhere to be read */
         sched_yield();
-        CHECK(wa_read(AT_FDCWD, path, state, sizeof state) > 0);
+        CHECK(wf_read_text(AT_FDCWD, path, state, sizeof state) > 0);
     } while (strncmp(state, "running", 7) == 0 || atol(state) != SYS_read);
     probe(WA_PROBE_TASKS);
     const struct found *f = need(WA_TASK, t.tid);
