@@ -104,23 +104,16 @@ static int drain_one(PyObject *self, unsigned k, PyObject *list) {
 }
 
 /* drain(list): adds them, so that none is lost when a signal's handler raises as this returns. */
-PyObject *pool_drain(PyObject *self, PyObject *into) {
+PyObject *pool_drain(PyObject *self, PyObject *list) {
     struct wf_pool *pool = pool_usable(self);
-    PyObject *list = pool ? PyList_New(0) : NULL;
-    for (unsigned k = 0; list && k < pool->max_workers; k++) {
+    for (unsigned k = 0; pool && k < pool->max_workers; k++) {
         int got;
         for (int n = 0; (got = drain_one(self, k, list)) > 0 && n < DRAIN_MAX; n++)
             ;
         if (got < 0)
-            Py_CLEAR(list);
+            return NULL;
     }
-    PyObject *added = list && PyList_Size(list) > 0 ? PyObject_CallMethod(into, "extend", "O", list)
-                                                    : Py_XNewRef(list);
-    Py_XDECREF(list);
-    if (!added)
-        return NULL;
-    Py_DECREF(added);
-    Py_RETURN_NONE;
+    return pool ? Py_NewRef(Py_None) : NULL;
 }
 
 PyObject *pool_deaths(PyObject *self, PyObject *unused) {
