@@ -15,7 +15,7 @@ EXITS = {
     "systemexit": "SystemExit(4)",
 }
 # What goes wrong in sys.exit() itself is said while the interpreter ends, from 3.12 on: if the threading module is not there.
-FAILING_EXITS = {"2**63", "-2**70", "str-raises"}
+FAILING_EXITS = "2**63", "-2**70", "str-raises"
 NO_STDERR = {"none": "sys.stderr = None", "deleted": "del sys.stderr", "nonsense": "sys.stderr = 3", "closed": "sys.stderr.close()"}
 
 TRACEBACKS = {
@@ -214,10 +214,14 @@ FAULTS = {
 }
 
 CASES = [
-    *(Case(f"sys.exit-{name}", f"import sys\nprint('out')\nsys.exit({value})", preload=name not in FAILING_EXITS)
+    *(Case(f"sys.exit-{name}", f"import sys\nprint('out')\nsys.exit({value})", until=(3, 11) if name in FAILING_EXITS else (3, 99))
       for name, value in EXITS.items()),
-    *(Case(f"raise-SystemExit-{name}", f"raise SystemExit({value})", way="-c", preload=name not in FAILING_EXITS)
+    *(Case(f"raise-SystemExit-{name}", f"raise SystemExit({value})", way="-c", until=(3, 11) if name in FAILING_EXITS else (3, 99))
       for name, value in list(EXITS.items())[::4]),
+    *(Case(f"sys.exit-{name}-3.12", f"import sys\nprint('out')\nsys.exit({EXITS[name]})", since=(3, 12), preload=False)
+      for name in FAILING_EXITS),
+    *(Case(f"raise-SystemExit-{name}-3.12", f"raise SystemExit({EXITS[name]})", way="-c", since=(3, 12), preload=False)
+      for name in FAILING_EXITS),
     *(Case(f"sys.exit-stderr-{name}", f"import sys\n{change}\nsys.exit('t\xe9xt \udc80')") for name, change in NO_STDERR.items()),
     Case("SystemExit-subclass", "class E(SystemExit): code = 9\nraise E('text')"),
     Case("SystemExit-code-changed", "e = SystemExit(1)\ne.code = 7\nraise e"),
